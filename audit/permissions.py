@@ -1,0 +1,155 @@
+"""Who may do what? `may` and `permitted` answer for admin, API, WebSocket and commands alike.
+
+Rights come from roles (groups) over all objects, and from grants (guardian) on one object. A change of either is
+journalled by the kernel's receivers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.contrib.auth.models import Group, Permission
+from django.db import models
+from guardian.core import ObjectPermissionChecker
+from guardian.managers import GroupObjectPermissionManager, UserObjectPermissionManager
+from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
+from guardian.shortcuts import assign_perm, get_objects_for_user, remove_perm
+
+from audit.changes import change_set
+from audit.errors import NotPermitted, UngovernedWrite
+
+VIEW, ADD, CHANGE, DELETE = "view", "add", "change", "delete"
+
+
+class _System:
+    """The actor of commands without `--as`: whoever can start a process on the server. It may all but approve."""
+
+    is_authenticated = True
+    is_active = True
+
+
+SYSTEM_ACTOR = _System()
+
+
+def permission_name(action: str, model: type[models.Model] | models.Model) -> str:
+    """The Django permission that `action` on `model` needs, such as ``rules.change_analysisrule``."""
+    return f"{model._meta.app_label}.{action}_{model._meta.model_name}"
+
+
+def may(user: Any, action: str, target: type[models.Model] | models.Model) -> bool:
+    """Whether `user` may do `action` (view, add, change, delete or one of the model's own) on a model or an object."""
+    if user is SYSTEM_ACTOR:
+        return action != "approve"
+    if user is None or not user.is_authenticated or not user.is_active:
+        return False
+    name = permission_name(action, target)
+    if user.has_perm(name):
+        return True
+    # Grants exist where a model has its own grant tables.
+    is_object = isinstance(target, models.Model)
+    return is_object and has_grants(type(target)) and target.pk is not None and user.has_perm(name, target)
+
+
+def require(user: Any, action: str, target: type[models.Model] | models.Model) -> None:
+    """Raise `NotPermitted` with a sentence unless `user` may."""
+    if not may(user, action, target):
+        name = user.get_username() if isinstance(user, models.Model) else "An anonymous user"
+        what = target if isinstance(target, models.Model) else target._meta.verbose_name_plural
+        raise NotPermitted(f"{name} may not {action} {what}.")
+
+
+def permitted(user: Any, action: str, queryset: models.QuerySet) -> models.QuerySet:
+    """The part of `queryset` on which `user` may do `action`."""
+    model = queryset.model
+    if may(user, action, model):
+        return queryset
+    if user is None or not user.is_authenticated or not user.is_active or not has_grants(model):
+        return queryset.none()
+    return get_objects_for_user(user, permission_name(action, model), queryset, accept_global_perms=False)
+
+
+def may_see_some(user: Any, action: str, model: type[models.Model]) -> bool:
+    """Whether a list of `model` is for `user` at all: by role, or by a grant on any object."""
+    return may(user, action, model) or permitted(user, action, model._default_manager.all()).exists()
+
+
+def object_permissions(user: Any, objects: list[models.Model], actions: tuple[str, ...]) -> dict[Any, list[str]]:
+    """For each object's key the actions that `user` may do on it, with a constant number of queries."""
+    if not objects:
+        return {}
+    model = type(objects[0])
+    everywhere = [action for action in actions if may(user, action, model)]
+    rest = [action for action in actions if action not in everywhere]
+    if not rest or not has_grants(model):
+        return {item.pk: everywhere for item in objects}
+    checker = ObjectPermissionChecker(user)
+    checker.prefetch_perms(objects)
+    allowed = {}
+    for item in objects:
+        granted = [action for action in rest if checker.has_perm(f"{action}_{model._meta.model_name}", item)]
+        allowed[item.pk] = everywhere + granted
+    return allowed
+
+
+def has_grants(model: type[models.Model]) -> bool:
+    """Whether objects of `model` can be granted one by one."""
+    return any(issubclass(relation.related_model, UserGrant) for relation in model._meta.related_objects)
+
+
+class GrantQuerySet(models.QuerySet):
+    """Grants are written one by one, so that each is journalled."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UngovernedWrite("Grants are journalled one by one: use audit.permissions.grant() and revoke().")
+
+    update = bulk_create = bulk_update = _refuse
+    aupdate = abulk_create = abulk_update = _refuse
+
+
+class UserGrant(UserObjectPermissionBase):
+    """Base of a model's table of grants to users. Direct foreign keys: a deleted object takes its grants along."""
+
+    objects = UserObjectPermissionManager.from_queryset(GrantQuerySet)()
+
+    class Meta(UserObjectPermissionBase.Meta):
+        abstract = True
+        base_manager_name = "objects"
+
+
+class RoleGrant(GroupObjectPermissionBase):
+    """Base of a model's table of grants to roles."""
+
+    objects = GroupObjectPermissionManager.from_queryset(GrantQuerySet)()
+
+    class Meta(GroupObjectPermissionBase.Meta):
+        abstract = True
+        base_manager_name = "objects"
+
+
+def grant(*, action: str, holder: models.Model, target: models.Model) -> None:
+    """Give `holder` (a user, a group) the right to do `action` on `target`; journalled."""
+    with change_set():
+        assign_perm(permission_name(action, target), holder, target)
+
+
+def revoke(*, action: str, holder: models.Model, target: models.Model) -> None:
+    """Take that right away again; journalled."""
+    with change_set():
+        remove_perm(permission_name(action, target), holder, target)
+
+
+def sync_roles(roles: dict[str, list[str]]) -> None:
+    """Make the groups named by `roles` hold exactly the permissions listed (``app.codename``); journalled."""
+    known = {
+        f"{permission.content_type.app_label}.{permission.codename}": permission
+        for permission in Permission.objects.select_related("content_type")
+    }
+    with change_set(reason="roles of this release"):
+        for name, wanted in roles.items():
+            group, _ = Group.objects.get_or_create(name=name)
+            present = set(group.permissions.all())
+            target = {known[codename] for codename in wanted}
+            if target - present:
+                group.permissions.add(*(target - present))
+            if present - target:
+                group.permissions.remove(*(present - target))

@@ -1,0 +1,60 @@
+"""Which role may do what? One table: a role is a group, synced after every migration, each change of it journalled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit.permissions import sync_roles
+
+VIEW = [
+    "rules.view_analysisrule",
+    "plugins.view_plugin",
+    "personas.view_persona",
+    "personas.view_personaruleassignment",
+    "overrides.view_governanceruleoverride",
+    "overrides.view_configuration",
+    "reviews.view_reviewsession",
+    "reviews.view_discoveredissue",
+]
+
+RULES = ["rules.add_analysisrule", "rules.change_analysisrule", "rules.delete_analysisrule"]
+PLUGINS = ["plugins.change_plugin", "plugins.toggle_plugin"]
+PERSONAS = [
+    "personas.add_persona",
+    "personas.change_persona",
+    "personas.delete_persona",
+    "personas.add_personaruleassignment",
+    "personas.change_personaruleassignment",
+    "personas.delete_personaruleassignment",
+]
+OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_governanceruleoverride"]
+APPROVALS = ["overrides.approve_governanceruleoverride"]
+JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
+ACCOUNTS = ["auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user", "auth.view_group"]
+REVIEWS = ["reviews.run_reviewsession", "reviews.delete_reviewsession"]
+
+ROLES: dict[str, list[str]] = {
+    "viewer": VIEW,
+    "rule editor": VIEW + RULES + OVERRIDE_REQUESTS + ["reviews.run_reviewsession"],
+    "plugin manager": VIEW + PLUGINS,
+    "persona manager": VIEW + PERSONAS,
+    "override approver": VIEW + APPROVALS,
+    "auditor": VIEW + JOURNAL,
+    "administrator": [
+        *VIEW,
+        *RULES,
+        *PLUGINS,
+        *PERSONAS,
+        *OVERRIDE_REQUESTS,
+        *APPROVALS,
+        *JOURNAL,
+        *ACCOUNTS,
+        *REVIEWS,
+        "overrides.import_configuration",
+    ],
+}
+
+
+def sync_after_migrate(**_: Any) -> None:
+    """Make the groups hold what the table says."""
+    sync_roles(ROLES)

@@ -1,0 +1,28 @@
+"""What may an override target, and where does it stand? Pure."""
+
+from __future__ import annotations
+
+from django.db.models import TextChoices
+
+
+class TargetType(TextChoices):
+    """What an override changes for a while."""
+
+    ANALYSIS_RULE = "analysis_rule", "Analysis rule"
+    GOVERNANCE_RULE = "governance_rule", "Governance rule"
+
+
+class OverrideStatus(TextChoices):
+    """Where an override stands between request and end."""
+
+    DRAFT = "draft", "Draft"
+    PROPOSED = "proposed", "Proposed"
+    ACTIVE = "active", "Active"
+    EXPIRED = "expired", "Expired"
+    REJECTED = "rejected", "Rejected"
+    WITHDRAWN = "withdrawn", "Withdrawn"
+    REVOKED = "revoked", "Revoked"
+
+
+OVERRIDABLE = ("severity", "enabled", "configuration", "message")
+"""The fields of an analysis rule that an override may change."""

@@ -1,0 +1,105 @@
+"""Which rules are set differently for a while? Overrides, with who asked and who agreed."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+
+from audit.changes import current_origin
+from audit.governed import GovernedModel
+from audit.history import GovernedHistory
+from audit.permissions import RoleGrant, UserGrant
+from overrides import validation
+from overrides.choices import OverrideStatus, TargetType
+
+
+class GovernanceRuleOverride(GovernedModel):
+    """For a limited time, a rule is in force differently. It takes effect only when somebody else has approved it."""
+
+    entity_type = "governance_override"
+    noun = "override"
+    natural_key_fields = ("rule_name",)
+    fixed_fields = ("rule_name", "target_type", "created_by")
+    restore = "propose"
+
+    rule_name = models.CharField(max_length=100, help_text="The rule that is overridden.")
+    target_type = models.CharField(max_length=20, choices=TargetType.choices, default=TargetType.ANALYSIS_RULE)
+    original_config = models.JSONField(
+        default=dict, editable=False, help_text="The rule as it was when this was asked for."
+    )
+    override_config = models.JSONField(default=dict, help_text="What is different: a merge patch on the rule.")
+    paths = models.JSONField(default=list, blank=True, help_text="Path globs it is limited to; empty: everywhere.")
+    reason = models.TextField(help_text="Why this is needed.")
+    status = models.CharField(max_length=20, choices=OverrideStatus.choices, default=OverrideStatus.DRAFT)
+    created_by = models.CharField(max_length=150, editable=False)
+    approved_by = models.CharField(max_length=150, null=True, blank=True, editable=False)
+    enabled = models.BooleanField(default=False, editable=False, help_text="Whether it is in force until it expires.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="When it ends by itself.")
+
+    history = GovernedHistory(table_name="governance_rule_overrides_history")
+
+    class Meta(GovernedModel.Meta):
+        db_table = "governance_rule_overrides"
+        ordering = ["-id"]
+        verbose_name = "governance override"
+        permissions = [
+            ("approve_governanceruleoverride", "Can approve and reject overrides"),
+            ("view_configuration", "Can read the whole configuration in force"),
+            ("export_configuration", "Can export the configuration"),
+            ("import_configuration", "Can import a configuration"),
+        ]
+        indexes = [
+            models.Index(fields=["status", "expires_at"], name="overrides_status"),
+            models.Index(fields=["rule_name"], name="overrides_rule_name"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=OverrideStatus.values),
+                name="override_status_is_known",
+                violation_error_message="The status is not known.",
+            ),
+            models.CheckConstraint(
+                condition=Q(enabled=False, status__in=sorted(set(OverrideStatus.values) - {"active"}))
+                | Q(enabled=True, status=OverrideStatus.ACTIVE),
+                name="override_in_force_is_active",
+                violation_error_message="An override is in force exactly while it is active.",
+            ),
+            models.CheckConstraint(
+                condition=Q(enabled=False) | Q(approved_by__isnull=False, expires_at__isnull=False),
+                name="override_in_force_is_approved",
+                violation_error_message="An override in force has an approver and an end.",
+            ),
+            models.CheckConstraint(
+                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("created_by")),
+                name="override_is_approved_by_another",
+                violation_error_message="Nobody approves his own override.",
+            ),
+            models.CheckConstraint(
+                condition=Q(expires_at__isnull=True) | Q(expires_at__gt=F("created_at")),
+                name="override_ends_after_it_begins",
+                violation_error_message="An override ends after it was asked for.",
+            ),
+        ]
+
+    def clean(self) -> None:
+        super().clean()
+        if not self.created_by:
+            self.created_by = current_origin().actor()[1]
+        if self.target_type == TargetType.ANALYSIS_RULE:
+            validation.check_override_config(self.override_config)
+        validation.check_paths(self.paths)
+        if self.approved_by is not None and self.approved_by == self.created_by:
+            raise ValidationError("Nobody approves his own override.")
+
+
+class OverrideUserGrant(UserGrant):
+    """A right of one user on one override."""
+
+    content_object = models.ForeignKey(GovernanceRuleOverride, on_delete=models.CASCADE)
+
+
+class OverrideRoleGrant(RoleGrant):
+    """A right of one role on one override."""
+
+    content_object = models.ForeignKey(GovernanceRuleOverride, on_delete=models.CASCADE)

@@ -1,0 +1,113 @@
+"""What is an analyzer, and what passes between it and the engine? Pure: no Django, no I/O.
+
+A plugin is a class with the attributes and methods of `Analyzer`. The engine gives it rules (`RuleSpec`) once, then
+files (`SourceFile`) one after another, and takes back `Finding` objects. Built-in analyzers live in
+`plugins.analyzers`; another package may add one by the entry point group `code_review.analyzers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+ENTRY_POINT_GROUP = "code_review.analyzers"
+
+
+class RuleError(ValueError):
+    """A rule that its analyzer cannot run. `field` is a path such as ``configuration/pattern``; `code` a short key."""
+
+    def __init__(self, message: str, *, field: str = "configuration", code: str = "invalid") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """One rule as the engine sees it: plain values, no database row.
+
+    `file_types` are lower-case extensions with their dot (empty: any file); `file_patterns` and `exclude_patterns` are
+    RE2 expressions searched in the path relative to the reviewed root, with forward slashes (empty: any path).
+    """
+
+    name: str
+    title: str = ""
+    rule_type: str = ""
+    severity: str = "medium"
+    plugin: str = "patterns"
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    file_types: Sequence[str] = ()
+    file_patterns: Sequence[str] = ()
+    exclude_patterns: Sequence[str] = ()
+    message: str = ""
+    remediation: str = ""
+    references: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    personas: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file under review: `path` relative to the root with forward slashes, `content` UTF-8 bytes."""
+
+    path: str
+    content: bytes
+
+    @cached_property
+    def line_starts(self) -> list[int]:
+        """Byte offset of the start of each line (the first is 0)."""
+        starts = [0]
+        find = self.content.find
+        position = find(b"\n")
+        while position != -1:
+            starts.append(position + 1)
+            position = find(b"\n", position + 1)
+        return starts
+
+    def line(self, number: int) -> str:
+        """The text of line `number` (1 is the first) without its line end; undecodable bytes are replaced."""
+        start = self.line_starts[number - 1]
+        end = self.line_starts[number] if number < len(self.line_starts) else len(self.content)
+        return self.content[start:end].decode("utf-8", "replace").rstrip("\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where a rule matched. Lines and columns start at 1, columns count characters, `end_column` is the one after."""
+
+    rule: str
+    path: str
+    start_line: int
+    start_column: int
+    end_line: int
+    end_column: int
+    message: str
+    snippet: str = ""
+
+
+@runtime_checkable
+class Analyzer(Protocol):
+    """An analyzer plugin. Class attributes describe it; an instance is made once for a run."""
+
+    name: str
+    title: str
+    description: str
+    version: str
+    requires: Sequence[str]
+    """Names of plugins that must be enabled for this one to work."""
+    configuration_schema: Mapping[str, Any]
+    """JSON Schema (2020-12, no remote `$ref`) of the plugin's own configuration."""
+    rule_schema: Mapping[str, Any]
+    """JSON Schema of `configuration` of a rule that this plugin runs."""
+
+    def check_rule(self, rule: RuleSpec) -> None:
+        """Raise `RuleError` if the rule cannot run. Bounded in time: it is called while a user waits."""
+
+    def prepare(self, rules: Sequence[RuleSpec], configuration: Mapping[str, Any]) -> None:
+        """Take the rules and the plugin's configuration of a run. Called once, before `analyze`."""
+
+    def analyze(self, source: SourceFile, rules: Sequence[RuleSpec]) -> Iterable[Finding]:
+        """Findings in one file of the given rules: those of the prepared ones that the engine chose for this path."""

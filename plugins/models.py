@@ -1,0 +1,124 @@
+"""Which analyzers are switched on, how are they set, and are they well? `Plugin` is governed, its health is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import models
+from django.utils import timezone
+
+from audit.errors import StateConflict
+from audit.governed import GovernedModel
+from audit.history import GovernedHistory
+from audit.permissions import RoleGrant, UserGrant
+from plugins import registry
+from plugins.contract import Analyzer
+from plugins.validation import check_plugin_configuration
+
+
+class Plugin(GovernedModel):
+    """The switch and settings of one installed analyzer. Rows come from `sync_plugins`; people toggle and set them."""
+
+    entity_type = "plugin"
+    noun = "plugin"
+
+    name = models.CharField(max_length=50, unique=True)
+    enabled = models.BooleanField(
+        default=True, help_text="Whether rules of this plugin run. A plugin that others require cannot be switched off."
+    )
+    configuration = models.JSONField(
+        default=dict, blank=True, help_text="Settings of the analyzer, checked against its JSON Schema."
+    )
+
+    history = GovernedHistory(table_name="plugins_history")
+
+    class Meta(GovernedModel.Meta):
+        db_table = "plugins"
+        ordering = ["name"]
+        default_permissions = ("view", "change")
+        permissions = [("toggle_plugin", "Can enable and disable plugins")]
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(name=""), name="plugin_has_a_name", violation_error_message="A plugin has a name."
+            )
+        ]
+
+    @property
+    def entity_id(self) -> str:
+        return self.name
+
+    @property
+    def analyzer(self) -> type[Analyzer] | None:
+        """The installed analyzer behind this row, or None if its package is gone."""
+        return registry.analyzers().get(self.name)
+
+    @classmethod
+    def name_change(cls, action: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+        if action == "updated" and old["enabled"] != new["enabled"]:
+            return "plugin_toggled"
+        return super().name_change(action, old, new)
+
+    def clean(self) -> None:
+        super().clean()
+        check_plugin_configuration(self.name, self.configuration)
+        self._check_dependencies()
+
+    def _check_dependencies(self) -> None:
+        """No plugin runs without what it requires, none is switched off under another, nothing is pulled in silently."""
+        enabled = {row.name for row in Plugin.objects.filter(enabled=True) if row.name != self.name}
+        if self.enabled:
+            missing = [name for name in self.analyzer.requires if name not in enabled]
+            if missing:
+                raise StateConflict(
+                    f"{self.name} requires {', '.join(missing)}: enable {'it' if len(missing) == 1 else 'them'} first.",
+                    code="dependency",
+                )
+        else:
+            dependents = sorted(name for name in enabled if self.name in requirements(name))
+            if dependents:
+                raise StateConflict(
+                    f"{', '.join(dependents)} {'requires' if len(dependents) == 1 else 'require'} {self.name}: "
+                    f"disable {'it' if len(dependents) == 1 else 'them'} first.",
+                    code="dependency",
+                )
+
+
+def requirements(name: str) -> tuple[str, ...]:
+    """What the installed analyzer `name` requires; nothing if it is not installed."""
+    analyzer = registry.analyzers().get(name)
+    return tuple(analyzer.requires) if analyzer is not None else ()
+
+
+class PluginHealth(models.Model):
+    """How a plugin was when it was last looked at. Not configuration, so not governed."""
+
+    class Status(models.TextChoices):
+        UNKNOWN = "unknown"
+        HEALTHY = "healthy"
+        FAILING = "failing"
+        MISSING = "missing"
+
+    plugin = models.OneToOneField(Plugin, on_delete=models.CASCADE, related_name="health", primary_key=True)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.UNKNOWN)
+    checked_at = models.DateTimeField(default=timezone.now)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        db_table = "plugin_health"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.plugin_id}: {self.status}"
+
+
+class PluginUserGrant(UserGrant):
+    """A right of one user on one plugin."""
+
+    content_object = models.ForeignKey(Plugin, on_delete=models.CASCADE)
+
+
+class PluginRoleGrant(RoleGrant):
+    """A right of one role on one plugin."""
+
+    content_object = models.ForeignKey(Plugin, on_delete=models.CASCADE)

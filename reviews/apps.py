@@ -1,0 +1,8 @@
+"""Storey 5: reviews of codebases."""
+
+from django.apps import AppConfig
+
+
+class ReviewsConfig(AppConfig):
+    name = "reviews"
+    default_auto_field = "django.db.models.BigAutoField"

@@ -1,0 +1,100 @@
+"""Plain factories: a valid object of each kind, with what the test says differently."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.utils import timezone
+from knox.models import AuthToken
+from rest_framework.test import APIClient
+
+from overrides.models import GovernanceRuleOverride
+from personas.models import Persona, PersonaRuleAssignment
+from plugins.models import Plugin
+from plugins.services import sync_plugins
+from rules.models import AnalysisRule
+
+PASSWORD = "correct horse battery staple"
+_numbers = count(1)
+
+
+def make_plugins() -> Plugin:
+    """The rows of the installed analyzers; returns `patterns`."""
+    sync_plugins()
+    return Plugin.objects.get(name="patterns")
+
+
+def build_rule(**fields: Any) -> AnalysisRule:
+    """An unsaved rule that finds calls of eval."""
+    values: dict[str, Any] = {
+        "name": f"rule-{next(_numbers)}",
+        "title": "No eval",
+        "rule_type": "security",
+        "severity": "high",
+        "plugin_id": "patterns",
+        "configuration": {"pattern": r"\beval\("},
+        "file_types": [".py"],
+        "message": "eval runs whatever it is given.",
+        "examples": {"match": ["eval(text)"], "no_match": ["evaluate(text)"]},
+        "enabled": True,
+    }
+    return AnalysisRule(**{**values, **fields})
+
+
+def make_rule(**fields: Any) -> AnalysisRule:
+    """A stored rule; the plugins are there afterwards."""
+    make_plugins()
+    rule = build_rule(**fields)
+    rule.save()
+    return rule
+
+
+def make_persona(name: str = "security", **fields: Any) -> Persona:
+    """A stored persona; by default the one that looks after security rules."""
+    values: dict[str, Any] = {"title": name.title(), "voice": "You read for danger.", "rule_types": ["security"]}
+    persona = Persona(name=name, **{**values, **fields})
+    persona.save()
+    return persona
+
+
+def make_assignment(rule: AnalysisRule, persona: Persona, **fields: Any) -> PersonaRuleAssignment:
+    """A stored, active assignment."""
+    assignment = PersonaRuleAssignment(rule=rule, persona=persona, **fields)
+    assignment.save()
+    return assignment
+
+
+def make_override(rule_name: str = "rule", **fields: Any) -> GovernanceRuleOverride:
+    """A stored override that is proposed and not in force."""
+    values: dict[str, Any] = {
+        "override_config": {"severity": "low"},
+        "reason": "Legacy code until it is gone.",
+        "status": "proposed",
+        "created_by": "requester",
+        "expires_at": timezone.now() + timedelta(days=30),
+    }
+    override = GovernanceRuleOverride(rule_name=rule_name, **{**values, **fields})
+    override.save()
+    return override
+
+
+def make_user(role: str | None = None, *, superuser: bool = False, **fields: Any) -> User:
+    """An active staff account with a role of `governance_config.roles`, or with none."""
+    username = fields.pop("username", f"user-{next(_numbers)}")
+    user = User(username=username, is_staff=True, is_superuser=superuser, **fields)
+    user.set_password(PASSWORD)
+    user.save()
+    if role is not None:
+        user.groups.add(Group.objects.get(name=role))
+    return user
+
+
+def api_client(user: User | None = None) -> APIClient:
+    """A client of the API, with a token of `user`."""
+    client = APIClient()
+    if user is not None:
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {AuthToken.objects.create(user)[1]}")
+    return client
