@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from audit import journal
 from audit.documents import find_unstorable
-from audit.errors import Busy
+from audit.errors import Busy, StateConflict
 from audit.journal import Change
 
 SYSTEM = "system"
@@ -150,8 +150,11 @@ def current_change_set() -> ChangeSet | None:
 
 
 @contextmanager
-def change_set(*, reason: str = "", restoring: bool = False) -> Iterator[ChangeSet]:
+def change_set(*, reason: str = "", restoring: bool = False, dry_run: bool = False) -> Iterator[ChangeSet]:
     """Open a change set, or join the one that is open on this connection.
+
+    With `restoring` nothing is implied: the document is complete. With `dry_run` everything is done and checked, and
+    then undone.
 
     Raises `Busy` if the lock cannot be had in time, and `ValidationError` if a check refuses; nothing is written then.
     """
@@ -170,6 +173,8 @@ def change_set(*, reason: str = "", restoring: bool = False) -> Iterator[ChangeS
         try:
             yield opened
             _finish(opened)
+            if dry_run:
+                transaction.set_rollback(True)
         finally:
             connection.governance_change_set = None
 
@@ -203,7 +208,8 @@ def _finish(opened: ChangeSet) -> None:
             completion(opened)
     problems = [problem for check in _checks for problem in check(opened)]
     if problems:
-        raise ValidationError(problems)
+        kind = StateConflict if all(isinstance(problem, StateConflict) for problem in problems) else ValidationError
+        raise kind(problems)
     changes = opened.changes
     last_hash = journal.append(changes, opened)
     journal.store(changes[-1].revision, last_hash)

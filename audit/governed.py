@@ -7,7 +7,7 @@ none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
@@ -47,13 +47,16 @@ class GovernedModel(models.Model):
     """Base of all configuration models.
 
     `entity_type` and `noun` name it in the journal (`rule_created` of an `analysis_rule`); `natural_key_fields`
-    identify it in exported documents; `restore` says how import and rollback may bring it back: `exact`, `propose` or `never`.
+    identify it; `section` and `exchange_fields` say where and what of it stands in exported documents; `restore` says
+    how import and rollback may bring it back: `exact`, `propose` or `never`.
     """
 
     entity_type: ClassVar[str]
     noun: ClassVar[str]
     natural_key_fields: ClassVar[tuple[str, ...]] = ("name",)
     fixed_fields: ClassVar[tuple[str, ...]] = ("name",)  # other objects and documents refer to them
+    section: ClassVar[str | None] = None  # key of its list in exported documents; None: not exported
+    exchange_fields: ClassVar[tuple[str, ...]] = ()
     restore: ClassVar[str] = "exact"
 
     version = models.BigIntegerField(default=0, editable=False, help_text="Revision of the last change.")
@@ -78,6 +81,11 @@ class GovernedModel(models.Model):
     def entity_name(self) -> str:
         """How people call this object."""
         return str(getattr(self, self.natural_key_fields[0]))
+
+    @classmethod
+    def action_for(cls, stored: Self, changed: Collection[str]) -> str:
+        """The action that a user must be allowed to change the fields `changed` of `stored`."""
+        return "change"
 
     @classmethod
     def mask(cls, content: dict[str, Any]) -> dict[str, Any]:

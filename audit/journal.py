@@ -15,9 +15,10 @@ from django.db import connection, models
 from audit.documents import digest
 from audit.models import ConfigurationAuditLog, Revision
 
-HASHED = tuple(
-    "revision change_type entity_type entity_id entity_name old_config new_config changed_by actor_kind actor_id "
-    "change_reason warnings source batch ip_address user_agent created_at history_id history_digest previous_hash".split()
+HASHED = (
+    *("revision", "change_type", "entity_type", "entity_id", "entity_name", "old_config", "new_config"),
+    *("changed_by", "actor_kind", "actor_id", "change_reason", "warnings", "source", "batch", "ip_address"),
+    *("user_agent", "created_at", "history_id", "history_digest", "previous_hash"),
 )
 BATCH_SIZE = 500  # rows an INSERT: within SQLite's limit of bound values
 WAKE_UP_CHANNEL = "governance"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, NoReturn
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import models
@@ -21,27 +23,29 @@ USER_FIELDS = ("username", "email", "first_name", "last_name", "is_active", "is_
 
 
 def connect() -> None:
-    """Connect every receiver once, after all models are loaded."""
+    """Connect every receiver once, after all models are loaded.
+
+    Each names its sender: a receiver for all models would turn every fast deletion in the project into a slow one.
+    """
+    user_model = get_user_model()
     signals.post_migrate.connect(begin_stream, dispatch_uid="audit.begin")
     post_create_historical_record.connect(journal_history_row, dispatch_uid="audit.history")
-    signals.pre_save.connect(refuse_raw_save, dispatch_uid="audit.raw")
-    signals.pre_save.connect(remember_user, sender=get_user_model(), dispatch_uid="audit.user.before")
-    signals.post_save.connect(journal_user, sender=get_user_model(), dispatch_uid="audit.user")
-    signals.pre_delete.connect(journal_deleted_user, sender=get_user_model(), dispatch_uid="audit.user.deleted")
-    signals.post_save.connect(journal_grant, dispatch_uid="audit.grant")
-    signals.post_delete.connect(journal_revoked_grant, dispatch_uid="audit.grant.revoked")
-    user_model = get_user_model()
-    for through, noun in (
-        (user_model.groups.through, "role_membership"),
-        (user_model.user_permissions.through, "user_permission"),
-        (Group.permissions.through, "role_permission"),
-    ):
-        memberships = MembershipJournal(noun)
-        signals.m2m_changed.connect(memberships.added, sender=through, weak=False, dispatch_uid=f"audit.{noun}.added")
-        signals.post_save.connect(memberships.saved, sender=through, weak=False, dispatch_uid=f"audit.{noun}.saved")
-        signals.post_delete.connect(memberships.removed, sender=through, weak=False, dispatch_uid=f"audit.{noun}.gone")
+    for model in apps.get_models():
+        if issubclass(model, GovernedModel | ConfigurationAuditLog | Revision) or is_history(model):
+            signals.pre_save.connect(refuse_raw_save, sender=model, dispatch_uid=f"audit.raw.{model._meta.label}")
+        if issubclass(model, BaseObjectPermission):
+            signals.post_save.connect(journal_grant, sender=model, dispatch_uid=f"audit.grant.{model._meta.label}")
+            signals.post_delete.connect(
+                journal_revoked_grant, sender=model, dispatch_uid=f"audit.revoked.{model._meta.label}"
+            )
+    signals.pre_save.connect(remember_user, sender=user_model, dispatch_uid="audit.user.before")
+    signals.post_save.connect(journal_user, sender=user_model, dispatch_uid="audit.user")
+    signals.pre_delete.connect(journal_deleted_user, sender=user_model, dispatch_uid="audit.user.deleted")
     signals.post_save.connect(journal_role, sender=Group, dispatch_uid="audit.role")
     signals.pre_delete.connect(journal_deleted_role, sender=Group, dispatch_uid="audit.role.deleted")
+    govern_membership(user_model.groups.through, "role_membership")
+    govern_membership(user_model.user_permissions.through, "user_permission")
+    govern_membership(Group.permissions.through, "role_permission")
 
 
 def begin_stream(app_config: Any, **_: Any) -> None:
@@ -62,7 +66,7 @@ def journal_history_row(sender: type[models.Model], instance: models.Model, hist
 
 def refuse_raw_save(sender: type[models.Model], instance: models.Model, raw: bool, **_: Any) -> None:
     """`loaddata` writes rows without validation and history: configuration comes in by `import_config`."""
-    if raw and (isinstance(instance, GovernedModel | ConfigurationAuditLog | Revision) or is_history(sender)):
+    if raw:
         raise UngovernedWrite(
             f"loaddata would write {instance._meta.verbose_name_plural} past validation and the journal. "
             "Use `manage.py import_config FILE --plan` and `--apply`."
@@ -125,7 +129,7 @@ def _grant_document(grant: Any) -> dict[str, Any]:
 
 def journal_grant(sender: type[models.Model], instance: models.Model, created: bool, **_: Any) -> None:
     """guardian's shortcuts write grants directly: they are journalled here, by whichever call they came."""
-    if isinstance(instance, BaseObjectPermission) and created:
+    if created:
         document = _grant_document(instance)
         _add(
             "created", "grant_added", "grant", f"{sender.__name__}:{instance.pk}", _grant_name(document), None, document
@@ -134,10 +138,9 @@ def journal_grant(sender: type[models.Model], instance: models.Model, created: b
 
 def journal_revoked_grant(sender: type[models.Model], instance: models.Model, **_: Any) -> None:
     """A right taken away, directly or because its object or holder was deleted."""
-    if isinstance(instance, BaseObjectPermission):
-        document = _grant_document(instance)
-        key = f"{sender.__name__}:{instance.pk}"
-        _add("deleted", "grant_removed", "grant", key, _grant_name(document), document, None)
+    document = _grant_document(instance)
+    key = f"{sender.__name__}:{instance.pk}"
+    _add("deleted", "grant_removed", "grant", key, _grant_name(document), document, None)
 
 
 def _grant_name(document: dict[str, Any]) -> str:
@@ -145,49 +148,68 @@ def _grant_name(document: dict[str, Any]) -> str:
     return f"{holder} {document['permission']} {document['entity']}"
 
 
-class MembershipJournal:
-    """Journals what a many-to-many relation of rights gains and loses.
+class MembershipQuerySet(models.QuerySet):
+    """Journals every row that the table between two sides of a right gains or loses.
 
-    Gains are told by `m2m_changed`; losses by the deleted rows, so that a clear, a deleted role and a deleted account
-    are told as well.
+    Django sends no signal for rows of an automatic table that are created directly, cleared or cascaded; all of these
+    end in `_insert` and `_raw_delete`.
     """
 
-    def __init__(self, noun: str) -> None:
-        self.noun = noun
+    noun: ClassVar[str]
 
-    def added(
-        self, sender: Any, instance: Any, action: str, reverse: bool, model: type[models.Model], pk_set: Any, **_: Any
-    ) -> None:
-        if action != "post_add":
-            return
-        related = sorted(model._base_manager.filter(pk__in=pk_set), key=str)
-        if reverse:
-            for holder in related:
-                self._journal("added", holder, [instance])
-        elif related:
-            self._journal("added", instance, related)
+    def _insert(self, objs: Sequence[models.Model], *args: Any, **kwargs: Any) -> Any:
+        with change_set():
+            holder, right = _ends(self.model)
+            pairs = {(getattr(row, holder.attname), getattr(row, right.attname)) for row in objs}
+            present = set(
+                self.model._base_manager.filter(**{f"{holder.attname}__in": {pair[0] for pair in pairs}}).values_list(
+                    holder.attname, right.attname
+                )
+            )
+            result = super()._insert(objs, *args, **kwargs)
+            self._journal("added", pairs - present)
+        return result
 
-    def saved(self, sender: Any, instance: Any, created: bool, **_: Any) -> None:
-        """A row written directly to the table between, without `add()`."""
-        if created:
-            holder, right = self._ends(instance)
-            self._journal("added", holder, [right])
+    def _raw_delete(self, using: str) -> int:
+        with change_set():
+            holder, right = _ends(self.model)
+            pairs = set(self.values_list(holder.attname, right.attname))
+            count = super()._raw_delete(using)
+            self._journal("removed", pairs)
+        return count
 
-    def removed(self, sender: Any, instance: Any, **_: Any) -> None:
-        holder, right = self._ends(instance)
-        self._journal("removed", holder, [right])
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise UngovernedWrite("Memberships are added and removed, so that each is journalled; they are not updated.")
 
-    @staticmethod
-    def _ends(row: Any) -> tuple[Any, Any]:
-        holder, right = [getattr(row, field.name) for field in row._meta.fields if field.is_relation]
-        return holder, right
+    def _journal(self, verb: str, pairs: Collection[tuple[Any, Any]]) -> None:
+        holder, right = _ends(self.model)
+        holders = holder.related_model._base_manager.in_bulk([pair[0] for pair in pairs])
+        rights = right.related_model._base_manager.in_bulk([pair[1] for pair in pairs])
+        for key, owner in sorted(holders.items()):
+            names = sorted(
+                getattr(rights[other], "codename", None) or str(rights[other]) for own, other in pairs if own == key
+            )
+            document = {"holder": str(owner), "rights": names}
+            old, new = (None, document) if verb == "added" else (document, None)
+            action = "created" if verb == "added" else "deleted"
+            _add(action, f"{self.noun}_{verb}", self.noun, str(key), str(owner), old, new)
 
-    def _journal(self, verb: str, holder: Any, rights: list[Any]) -> None:
-        names = [getattr(right, "codename", None) or str(right) for right in rights]
-        document = {"holder": str(holder), "rights": names}
-        old, new = (None, document) if verb == "added" else (document, None)
-        action = "created" if verb == "added" else "deleted"
-        _add(action, f"{self.noun}_{verb}", self.noun, str(holder.pk), str(holder), old, new)
+
+def _ends(through: type[models.Model]) -> tuple[models.Field, models.Field]:
+    """The relation to the holder and the one to the right, of the table between them."""
+    holder, right = (field for field in through._meta.fields if field.is_relation)
+    return holder, right
+
+
+def govern_membership(through: type[models.Model], noun: str) -> None:
+    """Give the automatic table `through` a manager that journals as `noun`_added and `noun`_removed."""
+    queryset = type(f"{through.__name__}QuerySet", (MembershipQuerySet,), {"noun": noun})
+    through._meta.local_managers.clear()
+    manager = models.Manager.from_queryset(queryset)()
+    manager.auto_created = True
+    through.add_to_class("objects", manager)
+    through._meta.base_manager_name = "objects"
+    through._meta._expire_cache()
 
 
 def _add(

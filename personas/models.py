@@ -29,6 +29,8 @@ class Persona(GovernedModel):
 
     entity_type = "persona"
     noun = "persona"
+    section = "personas"
+    exchange_fields = ("name", "title", "description", "voice", "rule_types")
 
     name = models.CharField(
         max_length=50, unique=True, validators=[check_name], help_text="The key in assignments and file names; fixed."
@@ -76,6 +78,8 @@ class PersonaRuleAssignment(GovernedModel):
     entity_type = "persona_assignment"
     noun = "persona_assignment"
     natural_key_fields = ("rule", "persona")
+    section = "persona_assignments"
+    exchange_fields = ("rule", "persona", "confidence_score", "assignment_reason")
     fixed_fields = ("rule", "persona", "created_by")
 
     rule = models.ForeignKey(AnalysisRule, on_delete=models.CASCADE, related_name="assignments")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
-from audit.errors import StateConflict
 from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
@@ -22,6 +21,8 @@ class Plugin(GovernedModel):
 
     entity_type = "plugin"
     noun = "plugin"
+    section = "plugins"
+    exchange_fields = ("name", "enabled", "configuration")
 
     name = models.CharField(max_length=50, unique=True)
     enabled = models.BooleanField(
@@ -59,29 +60,13 @@ class Plugin(GovernedModel):
             return "plugin_toggled"
         return super().name_change(action, old, new)
 
+    @classmethod
+    def action_for(cls, stored: Plugin, changed: Collection[str]) -> str:
+        return "toggle" if set(changed) == {"enabled"} else "change"
+
     def clean(self) -> None:
         super().clean()
         check_plugin_configuration(self.name, self.configuration)
-        self._check_dependencies()
-
-    def _check_dependencies(self) -> None:
-        """No plugin runs without what it requires, none is switched off under another, nothing is pulled in silently."""
-        enabled = {row.name for row in Plugin.objects.filter(enabled=True) if row.name != self.name}
-        if self.enabled:
-            missing = [name for name in self.analyzer.requires if name not in enabled]
-            if missing:
-                raise StateConflict(
-                    f"{self.name} requires {', '.join(missing)}: enable {'it' if len(missing) == 1 else 'them'} first.",
-                    code="dependency",
-                )
-        else:
-            dependents = sorted(name for name in enabled if self.name in requirements(name))
-            if dependents:
-                raise StateConflict(
-                    f"{', '.join(dependents)} {'requires' if len(dependents) == 1 else 'require'} {self.name}: "
-                    f"disable {'it' if len(dependents) == 1 else 'them'} first.",
-                    code="dependency",
-                )
 
 
 def requirements(name: str) -> tuple[str, ...]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from django.utils import timezone
 
 from audit.changes import change_set
-from audit.errors import StateConflict
 from plugins import registry
 from plugins.contract import RuleSpec
-from plugins.models import Plugin, PluginHealth
+from plugins.models import Plugin, PluginHealth, requirements
 
 
 def toggle(*, name: str, enabled: bool) -> Plugin:
@@ -31,12 +30,8 @@ def sync_plugins() -> list[str]:
         known = set(Plugin.objects.values_list("name", flat=True))
         for name in registry.dependency_order(list(registry.analyzers())):
             if name not in known:
-                plugin = Plugin(name=name)
-                try:
-                    plugin.save()
-                except StateConflict:
-                    plugin.enabled = False
-                    plugin.save()
+                enabled = set(Plugin.objects.filter(enabled=True).values_list("name", flat=True))
+                Plugin(name=name, enabled=enabled.issuperset(requirements(name))).save()
                 created.append(name)
     return created
 

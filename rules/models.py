@@ -55,6 +55,11 @@ class AnalysisRule(GovernedModel):
 
     entity_type = "analysis_rule"
     noun = "rule"
+    section = "analysis_rules"
+    exchange_fields = tuple(
+        "name title description rule_type severity plugin configuration file_types file_patterns exclude_patterns "
+        "message remediation references tags status examples enabled".split()
+    )
 
     name = models.CharField(
         max_length=100,

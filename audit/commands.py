@@ -1,0 +1,60 @@
+"""How does a command act? As a named user or as the system, with a reason, and with errors that a shell can use.
+
+Exit codes of all commands: 0 done, 1 refused (nothing was written), 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from audit.changes import Origin, originating
+from audit.errors import Busy, NotPermitted, StaleVersion
+from audit.exchange import InvalidDocument
+from audit.permissions import SYSTEM_ACTOR
+
+
+class GovernedCommand(BaseCommand):
+    """A command that may change something: `--as USER`, `--reason TEXT`. Subclasses implement `act`."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--as", dest="acting_user", metavar="USER", help="act with the rights of this user")
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why; it stands in the journal")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = self._find_user(options["acting_user"])
+        origin = Origin(source="command", user=user, reason=options["reason"], user_agent=f"manage.py {self._name()}")
+        try:
+            with originating(origin):
+                self.act(user if user is not None else SYSTEM_ACTOR, **options)
+        except InvalidDocument as error:
+            lines = "\n".join(f"  {problem}" for problem in error.problems)
+            raise CommandError(f"Refused, nothing was written:\n{lines}", returncode=1) from error
+        except ValidationError as error:
+            raise CommandError(f"Refused, nothing was written: {' '.join(error.messages)}", returncode=1) from error
+        except (NotPermitted, StaleVersion, Busy) as error:
+            raise CommandError(f"Refused, nothing was written: {error}", returncode=1) from error
+
+    def act(self, user: Any, **options: Any) -> None:
+        """Do it as `user`: an account, or the system."""
+        raise NotImplementedError
+
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    def _find_user(self, username: str | None) -> Any:
+        if username is None:
+            return None
+        user = get_user_model()._default_manager.filter(username=username, is_active=True).first()
+        if user is None:
+            raise CommandError(f"There is no active user {username!r}.", returncode=2)
+        return user
+
+    def tell(self, message: str) -> None:
+        """Say something to the person at the terminal; what a pipe reads goes to `self.stdout`."""
+        print(message, file=sys.stderr)

@@ -1,0 +1,59 @@
+"""Make an installation ready to serve: plugins, a first configuration and the first administrator."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.contrib.auth.password_validation import validate_password
+
+from audit.changes import change_set
+from audit.commands import GovernedCommand
+from audit.exchange import apply, parse
+from audit.permissions import SYSTEM_ACTOR
+from plugins.services import sync_plugins
+from rules.models import AnalysisRule
+
+STARTER = Path(__file__).resolve().parents[2] / "presets" / "starter.yaml"
+
+
+class Command(GovernedCommand):
+    help = (
+        "Make an installation ready to serve: rows of the installed plugins, the starter configuration if there is no "
+        "rule yet, and the administrator `admin` if there is no account yet, with the password in "
+        "GOVERNANCE_ADMIN_PASSWORD or a generated one that is printed once. Safe to repeat."
+    )
+
+    def act(self, user: Any, **options: Any) -> None:
+        sync_plugins()
+        self._load_starter()
+        self._create_administrator()
+
+    def _load_starter(self) -> None:
+        if AnalysisRule.objects.exists():
+            return
+        plan = apply(parse(STARTER.read_bytes()), user=SYSTEM_ACTOR, reason="starter configuration")
+        self.tell(f"Starter configuration: {plan.count('created')} objects created, revision {plan.revision}.")
+
+    def _create_administrator(self) -> None:
+        users = get_user_model()
+        if users._default_manager.exists():
+            return
+        password = os.environ.get("GOVERNANCE_ADMIN_PASSWORD") or ""
+        administrator = users(username="admin", is_staff=True, is_superuser=True)
+        if password:
+            validate_password(password, administrator)
+        generated = "" if password else secrets.token_urlsafe(15)
+        administrator.set_password(password or generated)
+        with change_set(reason="first administrator"):
+            administrator.save()
+            administrator.groups.add(Group.objects.get(name="administrator"))
+        if generated:
+            # The one place where it can be read: it is stored hashed, and never logged.
+            self.tell(f"\n  First administrator: admin\n  Password:            {generated}\n")
+        else:
+            self.tell("First administrator: admin, with the password from GOVERNANCE_ADMIN_PASSWORD.")
