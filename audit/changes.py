@@ -90,10 +90,13 @@ class ChangeSet:
     restoring: bool = False
     warnings: list[str] = field(default_factory=list)
     _changes: list[tuple[Change, Callable[[], None]]] = field(default_factory=list)
+    _journalled: list[Change] | None = None
 
     @property
     def changes(self) -> list[Change]:
         """The changes that still stand: those of a rolled-back savepoint are gone, like their rows."""
+        if self._journalled is not None:  # the commit has dropped the markers
+            return list(self._journalled)
         standing = {id(entry[1]) for entry in connection.run_on_commit}
         self._changes = [(change, marker) for change, marker in self._changes if id(marker) in standing]
         return [change for change, _ in self._changes]
@@ -213,6 +216,7 @@ def _finish(opened: ChangeSet) -> None:
     changes = opened.changes
     last_hash = journal.append(changes, opened)
     journal.store(changes[-1].revision, last_hash)
+    opened._journalled = changes
 
 
 def clean_reason(reason: str) -> str:

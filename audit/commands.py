@@ -22,6 +22,10 @@ from audit.permissions import SYSTEM_ACTOR
 class GovernedCommand(BaseCommand):
     """A command that may change something: `--as USER`, `--reason TEXT`. Subclasses implement `act`."""
 
+    suppressed_base_arguments = frozenset(
+        {"--settings", "--pythonpath", "--no-color", "--force-color", "--skip-checks", "--version"}
+    )
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--as", dest="acting_user", metavar="USER", help="act with the rights of this user")
         parser.add_argument("--reason", default="", metavar="TEXT", help="why; it stands in the journal")

@@ -58,6 +58,20 @@ def require(user: Any, action: str, target: type[models.Model] | models.Model) -
         raise NotPermitted(f"{name} may not {action} {what}.")
 
 
+def holds(user: Any, name: str) -> bool:
+    """Whether `user` has the right ``app.codename``, for rights that are about no kind of object alone."""
+    if user is SYSTEM_ACTOR:
+        return True
+    return user is not None and user.is_authenticated and user.is_active and user.has_perm(name)
+
+
+def require_holding(user: Any, name: str) -> None:
+    """Raise `NotPermitted` naming the right unless `user` has it."""
+    if not holds(user, name):
+        who = user.get_username() if isinstance(user, models.Model) else "An anonymous user"
+        raise NotPermitted(f"{who} may not {name.partition('.')[2].replace('_', ' ')}.")
+
+
 def permitted(user: Any, action: str, queryset: models.QuerySet) -> models.QuerySet:
     """The part of `queryset` on which `user` may do `action`."""
     model = queryset.model

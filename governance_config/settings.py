@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,19 @@ def read_database() -> dict[str, Any]:
 DATABASES = {"default": read_database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+REDIS_URL = os.environ.get("REDIS_URL", "")
+if REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "governance",
+            "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 1},
+        }
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
 ANONYMOUS_USER_NAME = None
 GUARDIAN_MONKEY_PATCH_USER = False
@@ -188,20 +202,23 @@ if PRODUCTION:
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "governance_config.rest.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["governance_config.rest.StrictJSONParser"],
-    "DEFAULT_PAGINATION_CLASS": "governance_config.rest.SkipLimitPagination",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "governance_config.rest.JSONNegotiation",
+    "DEFAULT_PAGINATION_CLASS": "audit.listing.SkipLimitPagination",
+    "DEFAULT_SCHEMA_CLASS": "governance_config.schema.GovernanceSchema",
+    "DEFAULT_METADATA_CLASS": None,
+    "URL_FORMAT_OVERRIDE": None,
     "EXCEPTION_HANDLER": "governance_config.rest.handle_exception",
     "COERCE_DECIMAL_TO_STRING": False,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": None, "AUTO_REFRESH": False}
+CSRF_FAILURE_VIEW = "governance_config.rest.csrf_failure"
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(days=30), "AUTO_REFRESH": False}
 SPECTACULAR_SETTINGS = {
     "TITLE": "Code-review governance",
     "DESCRIPTION": "Rules, plugins, personas and overrides of code reviews: read, changed, recorded.",
@@ -209,11 +226,24 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "docExpansion": "none", "persistAuthorization": False},
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {},
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "governance_config.schema.complete_document",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "SeverityEnum": "rules.choices.Severity",
+        "RuleTypeEnum": "rules.choices.RuleType",
+        "RuleStatusEnum": "rules.choices.RuleStatus",
+        "OverrideStatusEnum": "overrides.choices.OverrideStatus",
+        "ReviewStatusEnum": "reviews.models.ReviewSession.Status",
+        "PluginStatusEnum": "plugins.models.PluginHealth.Status",
+    },
 }
 
 LOGGING = {
@@ -225,4 +255,4 @@ LOGGING = {
     "loggers": {"django": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
 }
 
-UNFOLD: dict[str, Any] = {}
+from governance_config.theme import UNFOLD  # noqa: E402, F401

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from governance_config.health import LivenessView, ReadinessView
+from governance_config.rest import show_problem
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("governance_config.api")),
+    path("healthz", LivenessView.as_view(), name="healthz"),
+    path("readyz", ReadinessView.as_view(), name="readyz"),
+    path("problems/<slug:slug>", show_problem, name="problem"),
+]
+handler400 = "governance_config.rest.bad_request"
+handler403 = "governance_config.rest.permission_denied"
+handler404 = "governance_config.rest.page_not_found"
+handler500 = "governance_config.rest.server_error"

@@ -1,12 +1,14 @@
 """Which configuration is in force now? `load_configuration()`: frozen, plain values, all of one revision.
 
 It is the same for everybody until the revision moves or `valid_until` passes, so each process keeps the last one built.
+With Redis the processes share it, so that one of them builds it; Redis being down costs only that.
 A lapse of an override changes the answer without a change of a row: readers judge by the clock.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from django.core.cache import cache
 from django.db import models
 from django.utils import timezone
 
@@ -28,8 +31,11 @@ from plugins.contract import RuleSpec
 from plugins.models import Plugin
 from rules.models import AnalysisRule
 
+logger = logging.getLogger(__name__)
+SHARED_FOR = 3600  # seconds in the shared cache
 ATTEMPTS = 5  # reads before the writers' lock is taken to get an undisturbed one
 
+PARTS = ("rules", "plugins", "personas", "assignments", "overrides")
 RULE_FIELDS = tuple(
     "id name title description rule_type severity plugin_id configuration file_types file_patterns exclude_patterns "
     "message remediation references tags status version".split()
@@ -104,9 +110,43 @@ def load_configuration(now: datetime | None = None) -> Configuration:
     with _building:
         kept = _kept
         if kept is None or not _answers(kept, *_read_revision(), moment):
-            kept = _build(moment)
+            kept = _fetch_shared(moment)
+            if kept is None:
+                kept = _build(moment)
+                _share(kept)
             _kept = kept
     return kept
+
+
+def _shared_key(epoch: str, revision: int) -> str:
+    return f"configuration:{epoch}:{revision}"
+
+
+def _fetch_shared(moment: datetime) -> Configuration | None:
+    """What another process built of the present revision, if it still answers."""
+    epoch, revision = _read_revision()
+    try:
+        stored = cache.get(_shared_key(epoch, revision))
+    except Exception as error:
+        # The cache is an optimisation: the database has everything.
+        logger.warning("shared cache not reachable: %s", type(error).__name__)
+        return None
+    if stored is None:
+        return None
+    values = json.loads(stored)
+    for name in ("evaluated_at", "valid_until"):
+        values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+    for name in PARTS:
+        values[name] = tuple(values[name])
+    shared = Configuration(epoch=epoch, **values)
+    return shared if _answers(shared, epoch, revision, moment) else None
+
+
+def _share(built: Configuration) -> None:
+    try:
+        cache.set(_shared_key(built.epoch, built.revision), built.body, SHARED_FOR)
+    except Exception as error:
+        logger.warning("shared cache not reachable: %s", type(error).__name__)
 
 
 def _answers(kept: Configuration, epoch: str, revision: int, moment: datetime) -> bool:
@@ -155,9 +195,7 @@ def _read_parts(moment: datetime) -> dict[str, Any]:
         "rules": tuple(_read_rules(speakers, everywhere)),
         "plugins": tuple(
             {
-                "name": row.name,
-                "enabled": row.enabled,
-                **Plugin.mask({"configuration": row.configuration}),
+                **Plugin.mask({"name": row.name, "enabled": row.enabled, "configuration": row.configuration}),
                 "version": row.version,
             }
             for row in Plugin.objects.all()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
+from audit.errors import FieldError
 from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
-from plugins import registry
+from plugins import masking, registry, schemas
 from plugins.contract import Analyzer
 from plugins.validation import check_plugin_configuration
 
@@ -64,9 +66,31 @@ class Plugin(GovernedModel):
     def action_for(cls, stored: Plugin, changed: Collection[str]) -> str:
         return "toggle" if set(changed) == {"enabled"} else "change"
 
+    @classmethod
+    def mask(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Secret settings are marked as set. Without its analyzer nobody knows which they are: then all are."""
+        analyzer = registry.analyzers().get(content.get("name"))
+        configuration = content["configuration"]
+        if analyzer is None:
+            return {**content, "configuration": masking.mask_everything(configuration)}
+        secret = schemas.secret_fields(analyzer.configuration_schema)
+        return {**content, "configuration": masking.mask(configuration, secret)}
+
     def clean(self) -> None:
         super().clean()
+        self._keep_secrets()
         check_plugin_configuration(self.name, self.configuration)
+
+    def _keep_secrets(self) -> None:
+        """A secret that comes back as it was shown is the stored one, whichever door it comes through."""
+        secret = schemas.secret_fields(self.analyzer.configuration_schema) if self.analyzer is not None else []
+        if not secret:
+            return
+        stored = Plugin.objects.filter(pk=self.pk).values_list("configuration", flat=True).first()
+        self.configuration, missing = masking.unmask(self.configuration, secret, stored or {})
+        if missing:
+            problem = "There is no stored value that could stay as it is: send one."
+            raise ValidationError({"configuration": [FieldError(problem, pointer=pointer) for pointer in missing]})
 
 
 def requirements(name: str) -> tuple[str, ...]:

@@ -196,21 +196,31 @@ def _installed() -> _Installed:
     installed = _Installed({analyzer.name: analyzer for analyzer in BUILT_IN})
     for entry_point in sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda each: (each.name, each.value)):
         try:
-            analyzer = entry_point.load()
+            analyzer: Any = entry_point.load()
+            complaint = _find_fault(analyzer)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         # Not only Exception: native modules panic with other classes, and a script may call sys.exit when imported.
         except BaseException as error:
-            installed.problems[entry_point.name] = f"cannot be imported: {type(error).__name__}: {error}"
+            installed.problems[entry_point.name] = f"cannot be loaded: {type(error).__name__}: {error}"
             continue
-        complaint = _find_fault(analyzer)
         if complaint is None and analyzer.name in installed.analyzers:
             complaint = f"the name {analyzer.name!r} is taken by another analyzer"
         if complaint is None:
             installed.analyzers[analyzer.name] = analyzer
         else:
             installed.problems[entry_point.name] = complaint
+    _drop_circles(installed)
     return installed
+
+
+def _drop_circles(installed: _Installed) -> None:
+    # Analyzers in a circle could never be enabled, and would leave all the others without an order.
+    requires = {name: tuple(analyzer.requires) for name, analyzer in installed.analyzers.items()}
+    while (circle := cycle(requires)) is not None:
+        for name in circle[1:]:
+            installed.problems[name] = f"requires itself through others: {' → '.join(circle)}"
+            del installed.analyzers[name], requires[name]
 
 
 def _find_fault(analyzer: Any) -> str | None:
@@ -219,8 +229,9 @@ def _find_fault(analyzer: Any) -> str | None:
     for attribute in _TEXTS:
         if not isinstance(getattr(analyzer, attribute, None), str):
             return f"lacks the text {attribute!r}"
-    if not _NAME.fullmatch(analyzer.name):
-        return f"has the name {analyzer.name!r}; lower-case letters, digits, - and _ are allowed, 50 at most"
+    name = getattr(analyzer, "name", "")
+    if not _NAME.fullmatch(name):
+        return f"has the name {name!r}; lower-case letters, digits, - and _ are allowed, 50 at most"
     requires = getattr(analyzer, "requires", None)
     if isinstance(requires, str) or not isinstance(requires, Sequence) or not all(isinstance(n, str) for n in requires):
         return "lacks 'requires', a sequence of plugin names"
@@ -231,6 +242,7 @@ def _find_fault(analyzer: Any) -> str | None:
         faults = schemas.check_schema(getattr(analyzer, attribute, None))
         if faults:
             return f"has an invalid {attribute!r}: {faults[0][0]} {faults[0][1]}"
+    analyzer()  # one that cannot be made is reported like one that cannot be imported
     return None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
+from redis.exceptions import RedisError
 
 from audit import triggers
 from overrides import effective
@@ -14,11 +17,6 @@ from overrides import effective
 
 def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """Each worker has a database of its own."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,5 +39,7 @@ def journal_can_be_flushed() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept_of_other_tests() -> None:
-    """The configuration kept by the process belongs to the database of the test before."""
+    """The configuration kept by the process, and in the cache, belongs to the database of the test before."""
     effective._kept = None
+    with contextlib.suppress(RedisError):
+        cache.clear()

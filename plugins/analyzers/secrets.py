@@ -38,16 +38,19 @@ SHOWN = 4
 
 # Texts that stand for a credential: a reference that something else fills in, or a word that says so.
 _REFERENCE = (
-    r"^[$%#@!&]?[({<\[]|[)}>\]]$|\$\{|\{\{|\}\}|\$\(|<[^<>]*>|^\$\w|^%\w+%$|%\(\w+\)s|%s"
+    r"^[$%#@!&]?[({<\[].*[)}>\]]$|\w\(.*\)$|\$\{|\{\{|\}\}|\$\(|<[^<>]*>|^\$\w|^%\w+%$|%\(\w+\)s|%s"
     r"|process\.env|environ|getenv|\bENV\b|import\.meta|secrets?\.|vault:|\bvault\b|ssm:|secretsmanager|arn:aws"
 )
 _LONG_WORD = (
     r"example|placeholder|change.?me|replace.?me|insert.?your|your.?(?:own|secret|password|token|api|key|access|account)"
-    r"|redacted|not.?(?:a|so|very|real).?(?:secret|password|key)|dummy|sample|lorem|foobar|p[a@]ssw[o0]rd|passphrase"
+    r"|redacted|not.?(?:a|so|very|real).?(?:secret|password|key)|dummy|sample|lorem|foobar"
+    # Only letters, and the word itself among them: the name of a field or of a message.
+    r"|^[a-z_.\- ]*(?:password|passphrase|secret|token|credential|api.?key)[a-z_.\- ]*$|^[\w.+-]+@[\w-]+\.[a-z]{2,}$"
     r"|xxxx|\*\*\*|\.\.\.|____|----|••"
 )
 _SHORT_WORD = (
-    r"(?:^|[^a-z0-9])(?:test|testing|fake|mock|todo|fixme|tbd|secret|none|null|foo|bar|my|your|some)(?:[^a-z0-9]|$)"
+    r"(?:^|[^a-z0-9])(?:test|testing|fake|mock|todo|fixme|tbd|secret|none|null|foo|bar|my|your|some|p[a@]ssw[o0]rd\d{0,3})"
+    r"(?:[^a-z0-9]|$)"
 )
 _SEQUENCES = ("abcdefghijklmnopqrstuvwxyz" * 2, "0123456789" * 8, "0123456789abcdef" * 5, "qwertyuiopasdfghjklzxcvbnm")
 
@@ -194,7 +197,8 @@ def _capture_group(rule: RuleSpec) -> int:
             field="configuration/pattern",
             code="no_group",
         )
-    return expression.groupindex.get("secret", 1)
+    group: int = expression.groupindex.get("secret", 1)
+    return group
 
 
 def _merge(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -7,37 +7,50 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 
-from audit.changes import change_set
+from audit.changes import SYSTEM, change_set
 from audit.commands import GovernedCommand
 from audit.exchange import apply, parse
 from audit.permissions import SYSTEM_ACTOR
 from plugins.services import sync_plugins
+from reviews.models import ReviewSession
+from reviews.sessions import review
 from rules.models import AnalysisRule
 
+# Presets are full of examples of what rules look for.
+NOT_OWN_SOURCE = ["governance_config/presets/", "tests/"]
 STARTER = Path(__file__).resolve().parents[2] / "presets" / "starter.yaml"
 
 
 class Command(GovernedCommand):
     help = (
         "Make an installation ready to serve: rows of the installed plugins, the starter configuration if there is no "
-        "rule yet, and the administrator `admin` if there is no account yet, with the password in "
-        "GOVERNANCE_ADMIN_PASSWORD or a generated one that is printed once. Safe to repeat."
+        "rule yet, the administrator `admin` if there is no account yet, with the password in "
+        "GOVERNANCE_ADMIN_PASSWORD or a generated one that is printed once, and a first review, of the server's own "
+        "source, if there is none. Safe to repeat."
     )
 
     def act(self, user: Any, **options: Any) -> None:
         sync_plugins()
         self._load_starter()
         self._create_administrator()
+        self._review_own_source()
 
     def _load_starter(self) -> None:
         if AnalysisRule.objects.exists():
             return
         plan = apply(parse(STARTER.read_bytes()), user=SYSTEM_ACTOR, reason="starter configuration")
         self.tell(f"Starter configuration: {plan.count('created')} objects created, revision {plan.revision}.")
+
+    def _review_own_source(self) -> None:
+        if ReviewSession.objects.exists():
+            return
+        done = review(settings.BASE_DIR, started_by=SYSTEM, exclude=NOT_OWN_SOURCE)
+        self.tell(f"First review, of the server's own source: {len(done.result.findings)} findings.")
 
     def _create_administrator(self) -> None:
         users = get_user_model()

@@ -1,0 +1,41 @@
+"""Which routes has the API? All of `/api/v1` on one screen."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
+
+from audit.api import ChangeViewSet
+from governance_config.access import MeView, TokenView
+from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
+from governance_config.ui_state import UiStateViewSet
+from overrides.api import ConfigurationView, ExportView, OverrideViewSet
+from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
+from plugins.api import PluginViewSet
+from reviews.api import DiscoveredIssueViewSet, ReviewSessionViewSet
+
+config = SimpleRouter(trailing_slash=False)
+config.register("analysis-rules", RuleWithPersonasViewSet, "analysis-rule")
+config.register("plugins", PluginViewSet, "plugin")
+config.register("personas/assignments", AssignmentViewSet, "assignment")
+config.register("personas", PersonaViewSet, "persona")
+config.register("governance-overrides", OverrideViewSet, "override")
+config.register("audit-trail", ChangeViewSet, "change")
+config.register("ui-state", UiStateViewSet, "ui-state")
+
+reviews = SimpleRouter(trailing_slash=False)
+reviews.register("sessions", ReviewSessionViewSet, "review-session")
+reviews.register("sessions/(?P<session_id>[0-9]{1,18})/issues", DiscoveredIssueViewSet, "review-issue")
+
+urlpatterns = [
+    path("auth/token", TokenView.as_view(), name="token"),
+    path("me", MeView.as_view(), name="me"),
+    path("config/configuration", ConfigurationView.as_view(), name="configuration"),
+    path("config/export", ExportView.as_view(), name="export"),
+    path("config/personas/assign", AssignmentViewSet.as_view({"put": "assign"}), name="assign"),
+    path("config/", include(config.urls)),
+    path("reviews/", include(reviews.urls)),
+    path("schema", SchemaView.as_view(), name="schema"),
+    path("schema.json", SchemaJSONView.as_view(), name="schema-json"),
+    path("docs", DocumentationView.as_view(), name="docs"),
+]

@@ -1,0 +1,118 @@
+"""What does a reviewer want to know first? The admin's index: only what the user may see."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.utils import timezone
+
+from audit.journal import current_revision
+from audit.models import ConfigurationAuditLog
+from audit.permissions import may, may_see_some, permitted
+from audit.timeline import Entry
+from overrides.choices import OverrideStatus
+from overrides.models import GovernanceRuleOverride
+from plugins.models import Plugin, PluginHealth
+from reviews.admin import read_counts
+from reviews.models import ReviewSession
+from rules.choices import Severity
+from rules.models import AnalysisRule
+
+SOON = timedelta(days=14)
+RECENT = 10  # changes shown
+SHOWN = 5  # overrides shown
+
+
+def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Complete the context of the index."""
+    user = request.user
+    context.update(
+        revision=current_revision(),
+        rules=count_rules(user),
+        review=last_review(user),
+        overrides=pending_overrides(user, timezone.now()),
+        plugins=unwell_plugins(user),
+        recent=recent_changes(user),
+        may_read_journal=may(user, "view", ConfigurationAuditLog),
+    )
+    return context
+
+
+def count_rules(user: Any) -> dict[str, Any] | None:
+    """Enabled rules by severity, worst first, with the share of the largest (percent) for the bars."""
+    if not may_see_some(user, "view", AnalysisRule):
+        return None
+    rows = permitted(user, "view", AnalysisRule.objects.order_by())
+    counted = {
+        row["severity"]: row
+        for row in rows.values("severity").annotate(on=Count("pk", filter=Q(enabled=True)), all=Count("pk"))
+    }
+    numbers = {item.value: counted[item.value]["on"] if item.value in counted else 0 for item in Severity}
+    return {
+        "bars": draw_bars(numbers),
+        "enabled": sum(numbers.values()),
+        "disabled": sum(row["all"] - row["on"] for row in counted.values()),
+    }
+
+
+def draw_bars(numbers: dict[str, int]) -> list[dict[str, Any]]:
+    """Numbers by severity as bars, worst first."""
+    largest = max([*numbers.values(), 1])
+    return [
+        {
+            "severity": item.value,
+            "count": numbers.get(item.value, 0),
+            "percent": round(100 * numbers.get(item.value, 0) / largest),
+        }
+        for item in reversed(Severity)
+    ]
+
+
+def last_review(user: Any) -> dict[str, Any] | None:
+    """The newest session that the user may see, with its findings."""
+    session = permitted(user, "view", ReviewSession.objects.order_by("-id")).first()
+    if session is None:
+        return {"session": None} if may(user, "view", ReviewSession) else None
+    counts = read_counts(session)
+    return {"session": session, "bars": draw_bars(counts), "findings": sum(counts.values())}
+
+
+def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:
+    """Overrides that wait for somebody, and those in force that end soon."""
+    if not may_see_some(user, "view", GovernanceRuleOverride):
+        return None
+    seen = permitted(user, "view", GovernanceRuleOverride.objects.all())
+    waiting = seen.filter(status=OverrideStatus.PROPOSED).order_by("created_at")
+    in_force = seen.filter(enabled=True, expires_at__gt=now)
+    ending = in_force.filter(expires_at__lte=now + SOON).order_by("expires_at")
+    return {
+        "waiting": list(waiting[:SHOWN]),
+        "waiting_count": waiting.count(),
+        "ending": list(ending[:SHOWN]),
+        "in_force_count": in_force.count(),
+    }
+
+
+def unwell_plugins(user: Any) -> dict[str, Any] | None:
+    """Plugins that are off, failing or missing."""
+    if not may_see_some(user, "view", Plugin):
+        return None
+    rows = list(permitted(user, "view", Plugin.objects.select_related("health")))
+    unwell = [
+        (row, "missing" if row.analyzer is None else row.health.status)
+        for row in rows
+        if row.analyzer is None
+        or (hasattr(row, "health") and row.health.status in (PluginHealth.Status.FAILING, PluginHealth.Status.MISSING))
+    ]
+    return {"unwell": unwell, "off": [row for row in rows if not row.enabled], "total": len(rows)}
+
+
+def recent_changes(user: Any) -> list[Entry]:
+    """The last changes; without the right to read the journal only one's own."""
+    rows = ConfigurationAuditLog.objects.order_by("-revision")
+    if not may(user, "view", ConfigurationAuditLog):
+        rows = rows.filter(changed_by=user.get_username(), actor_kind="user")
+    return [Entry(row) for row in rows[:RECENT]]

@@ -1,0 +1,48 @@
+"""Where can a user go in the admin? The sidebar: one group for each storey, and only what the user may see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.http import HttpRequest
+from django.urls import reverse
+
+from audit.permissions import may_see_some
+
+GROUPS = (
+    (
+        "Reviews",
+        (
+            ("Review sessions", "fact_check", "reviews.reviewsession"),
+            ("Discovered issues", "bug_report", "reviews.discoveredissue"),
+        ),
+    ),
+    ("Governance", (("Overrides", "hourglass_top", "overrides.governanceruleoverride"),)),
+    (
+        "Configuration",
+        (
+            ("Rules", "rule", "rules.analysisrule"),
+            ("Personas", "groups", "personas.persona"),
+            ("Assignments", "assignment_ind", "personas.personaruleassignment"),
+            ("Plugins", "extension", "plugins.plugin"),
+        ),
+    ),
+    ("Record", (("Journal", "history", "audit.configurationauditlog"),)),
+    ("Accounts", (("Users", "person", "auth.user"), ("Roles", "shield_person", "auth.group"))),
+)
+
+
+def list_groups(request: HttpRequest) -> list[dict[str, Any]]:
+    """The navigation of the running request."""
+    overview = {"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")}
+    groups: list[dict[str, Any]] = [{"title": "", "items": [overview]}]
+    for title, entries in GROUPS:
+        items = [
+            {"title": name, "icon": icon, "link": reverse(f"admin:{model.replace('.', '_')}_changelist")}
+            for name, icon, model in entries
+            if may_see_some(request.user, "view", apps.get_model(model))
+        ]
+        if items:
+            groups.append({"title": title, "separator": True, "items": items})
+    return groups

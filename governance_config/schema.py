@@ -1,0 +1,196 @@
+"""What does the API say of itself? OpenAPI 3.1 with every status, header and problem."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+
+from audit.governed import GovernedModel
+from audit.listing import MAX_KEY
+from audit.problems import KINDS, MEDIA_TYPE
+from audit.viewsets import ReadViewSet, UpdateMixin, WriteViewSet
+
+PREFIX = re.compile(r"^/api/v1/(config/|reviews/)?")
+OPTIONAL = ("warnings", "permissions")  # shown when there is something to say, or when asked for
+HEADERS = {
+    "X-Request-ID": "Names this request in the server's logs; yours, if you sent one.",
+    "ETag": "The version of the object, for `If-Match`.",
+    "X-Revision": "The last revision of this change; of the object, if nothing changed.",
+    "Location": "Address of the new object.",
+    "Retry-After": "Seconds to wait.",
+    "WWW-Authenticate": "`Bearer`.",
+    "Allow": "The methods that this route has.",
+}
+PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 412: ["ETag"], 429: ["Retry-After"], 503: ["Retry-After"]}
+MEANINGS = {
+    400: "Not valid: `errors` names each place.",
+    **{kind.status: f"{kind.title}." for kind in KINDS.values() if kind.status not in (400, 500, 503)},
+    503: "Busy or not ready; nothing was written.",
+}
+
+
+def header(name: str) -> dict[str, Any]:
+    """The description of a header of an answer."""
+    return {"schema": {"type": "string"}, "description": HEADERS[name]}
+
+
+def parameter(name: str, description: str, *, where: str = "header", **schema: Any) -> dict[str, Any]:
+    """The description of an optional parameter."""
+    return {
+        "name": name,
+        "in": where,
+        "required": False,
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
+class GovernanceSchema(AutoSchema):
+    """Adds to each operation what all of them have in common."""
+
+    def get_tags(self) -> list[str]:
+        return [PREFIX.sub("", self.path).split("/")[0]] if self.path.startswith("/api/") else ["health"]
+
+    def get_operation_id(self) -> str:
+        steps = [step for step in PREFIX.sub("", self.path).split("/") if step and not step.startswith("{")]
+        name = "_".join(steps).replace("-", "_").replace(".", "_")
+        if isinstance(self.view, ReadViewSet) and self.view.action in ("bulk", "toggle", "assign"):
+            return name
+        verb = "list" if self.method == "GET" and self._is_list_view() else self.method_mapping[self.method.lower()]
+        return f"{name}_{verb}"
+
+    def get_request_serializer(self) -> Any:
+        serializer = super().get_request_serializer()
+        if self.method == "PUT" and isinstance(self.view, UpdateMixin):
+            serializer.partial = True  # PUT takes the fields to change, like PATCH
+        return serializer
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation = super().get_operation(*args, **kwargs)
+        if operation is None:
+            return None
+        parameters = [*operation.get("parameters", []), *self._own_parameters()]
+        for each in parameters:
+            self._describe_key(each)
+        if parameters:
+            operation["parameters"] = parameters
+        for status in self._list_problems(operation):
+            operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+        for status, response in operation["responses"].items():
+            if "$ref" not in response:
+                names = ["X-Request-ID", *self._own_headers(int(status))]
+                response.setdefault("headers", {}).update({name: header(name) for name in names})
+        return operation
+
+    @property
+    def _is_governed(self) -> bool:
+        queryset = getattr(self.view, "queryset", None)
+        return queryset is not None and issubclass(queryset.model, GovernedModel)
+
+    @property
+    def _is_write(self) -> bool:
+        return self.method != "GET" and isinstance(self.view, WriteViewSet)
+
+    @property
+    def _names_object(self) -> bool:
+        return "{" in self.path
+
+    def _own_parameters(self) -> list[dict[str, Any]]:
+        found = []
+        if self._is_write:
+            found.append(parameter("X-Change-Reason", "Why; stands in the journal.", maxLength=2000))
+            if self._names_object or self.view.action == "assign":
+                found.append(parameter("If-Match", "Only if the object has this `ETag` still; else 412."))
+        if self.method == "DELETE" and isinstance(self.view, WriteViewSet):
+            found.append(parameter("change_reason", "Why; stands in the journal.", where="query", maxLength=2000))
+        if self.method == "GET" and getattr(self.view, "object_actions", ()):
+            why = "Also tell, for each object, what you may do with it."
+            found.append({**parameter("permissions", why, where="query"), "schema": {"type": "boolean"}})
+        if self.path.endswith("/configuration"):
+            found.append(parameter("If-None-Match", "304 if the configuration still has this `ETag`."))
+        return found
+
+    def _describe_key(self, described: dict[str, Any]) -> None:
+        if described["in"] != "path":
+            return
+        if described["name"] in ("id", "revision", "session_id"):
+            described["schema"] = {"type": "integer", "minimum": 0, "maximum": MAX_KEY}
+        else:
+            described["schema"] = {"type": "string", "pattern": f"^{self.view.lookup_value_regex}$"}
+
+    def _list_problems(self, operation: dict[str, Any]) -> list[int]:
+        public = not self.view.get_authenticators() and "auth/token" not in self.path
+        statuses = {503} if "health" not in self.get_tags() or self.path == "/readyz" else set()
+        statuses |= {400}
+        if not public:
+            statuses |= {401}
+        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export")):
+            statuses |= {403}
+        if self._names_object:
+            statuses |= {404}
+        if "requestBody" in operation:
+            statuses |= {413, 415}
+        if self._is_write and self._is_governed:
+            statuses |= {403, 409, 412}
+        if "auth/token" in self.path and self.method == "POST":
+            statuses |= {429}
+        return sorted(statuses)
+
+    def _own_headers(self, status: int) -> list[str]:
+        names = []
+        if self._is_governed and status in (200, 201) and not self._is_list_view() and self.view.action != "bulk":
+            names.append("ETag")
+        if self.path.endswith("/configuration"):
+            names.append("ETag")
+        if self._is_write and status < 300:
+            names.append("X-Revision")
+        if status == 201 and self._is_governed:
+            names.append("Location")
+        return names
+
+
+def complete_document(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Last step of the generation: the shape of problems, and which fields are not always there."""
+    components = result["components"]
+    for schema in components["schemas"].values():
+        if "required" in schema:
+            schema["required"] = [name for name in schema["required"] if name not in OPTIONAL]
+    components["schemas"]["Problem"] = problem_schema()
+    components["responses"] = {
+        f"Problem{status}": {
+            "description": meaning,
+            "headers": {name: header(name) for name in ["X-Request-ID", *PROBLEM_HEADERS.get(status, [])]},
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, meaning in sorted(MEANINGS.items())
+    }
+    return result
+
+
+def problem_schema() -> dict[str, Any]:
+    """RFC 9457, with a list of what is wrong where."""
+    text = {"type": "string"}
+    entry = {
+        "type": "object",
+        "required": ["pointer", "detail", "code"],
+        "properties": {
+            "pointer": {**text, "description": "JSON pointer into the body, or to a query parameter: `#/name`."},
+            "detail": text,
+            "code": text,
+        },
+    }
+    return {
+        "type": "object",
+        "description": "What went wrong (RFC 9457).",
+        "required": ["type", "title", "status", "detail", "instance"],
+        "properties": {
+            "type": {**text, "format": "uri-reference", "enum": [f"/problems/{slug}" for slug in KINDS]},
+            "title": text,
+            "status": {"type": "integer"},
+            "detail": text,
+            "instance": {**text, "format": "uri-reference"},
+            "errors": {"type": "array", "items": entry},
+        },
+    }

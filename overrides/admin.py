@@ -1,0 +1,76 @@
+"""Which rules are set differently for a while, in the admin? Read only: an override is decided elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.safestring import SafeString, mark_safe
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RangeDateTimeFilter
+
+from audit.badges import draw_chip
+from audit.diffs import Difference, compare
+from audit.governed_admin import ChangeSetAdmin, GovernedAdmin, ReadOnlyAdmin
+from overrides.choices import OverrideStatus
+from overrides.models import GovernanceRuleOverride
+from overrides.validation import merge_patch
+
+
+@admin.register(GovernanceRuleOverride)
+class OverrideAdmin(ReadOnlyAdmin):
+    """Overrides with what they change, who asked, who agreed and when they end."""
+
+    object_history_template = ChangeSetAdmin.object_history_template
+    history_view = ChangeSetAdmin.history_view
+    history_of = GovernedAdmin.history_of
+    list_display = ("rule_name", "changes", "state", "created_by", "approved_by", "expires_at", "ends")
+    list_filter = (("status", ChoicesCheckboxFilter), ("expires_at", RangeDateTimeFilter))
+    search_fields = ("rule_name", "reason", "created_by", "approved_by")
+    actions = None
+    fieldsets = (
+        (None, {"fields": ("rule_name", "target_type", "state", "reason")}),
+        ("What it changes", {"fields": ("difference", "paths")}),
+        ("Who and how long", {"fields": ("created_by", "created_at", "approved_by", "expires_at", "ends")}),
+    )
+    readonly_fields = ("state", "difference", "ends", "created_at")
+
+    @admin.display(description="Changes")
+    def changes(self, override: GovernanceRuleOverride) -> str:
+        return ", ".join(override.override_config)
+
+    @admin.display(description="Status", ordering="status")
+    def state(self, override: GovernanceRuleOverride) -> str:
+        # Readers judge by the clock: an active override that has ended is not in force, whatever its row says.
+        lapsed = override.expires_at is not None and override.expires_at <= timezone.now()
+        return draw_chip("expired" if override.status == OverrideStatus.ACTIVE and lapsed else override.status)
+
+    @admin.display(description="Ends")
+    def ends(self, override: GovernanceRuleOverride) -> str:
+        if override.expires_at is None:
+            return "no end yet"
+        days = (override.expires_at - timezone.now()).total_seconds() / 86_400
+        if days <= 0:
+            return "has ended"
+        return "in less than a day" if days < 1 else f"in {int(days)} day{'s' if int(days) != 1 else ''}"
+
+    @admin.display(description="Difference")
+    def difference(self, override: GovernanceRuleOverride) -> SafeString:
+        return draw_differences(find_differences(override))
+
+
+def find_differences(override: GovernanceRuleOverride) -> list[Difference]:
+    """What the rule was when the override was asked for, against what it is under the override."""
+    before: dict[str, Any] = override.original_config or {}
+    after = merge_patch(before, override.override_config)
+    touched = list(override.override_config)
+    return compare({name: before.get(name) for name in touched}, {name: after.get(name) for name in touched})
+
+
+def draw_differences(differences: list[Difference]) -> SafeString:
+    """Differences as a table."""
+    entry = {"differences": differences, "action": "updated"}
+    return mark_safe(render_to_string("admin/governed/differences.html", {"entry": entry}))  # noqa: S308, a template
+
+

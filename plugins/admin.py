@@ -1,0 +1,141 @@
+"""How does somebody switch, set and watch plugins in the admin?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from audit.badges import draw_chip, draw_switch
+from audit.bulk_admin import BulkChange
+from audit.forms import GovernedForm
+from audit.governed_admin import GovernedAdmin
+from audit.permissions import may
+from plugins import registry
+from plugins.forms import ConfigurationField, ConfiguredForm
+from plugins.models import Plugin, PluginHealth, requirements
+from plugins.services import check_health
+
+
+class PluginForm(ConfiguredForm, GovernedForm):
+    """The switch, and the settings drawn from the analyzer's schema."""
+
+    class Meta:
+        model = Plugin
+        fields = ("name", "enabled", "configuration")
+        field_classes = {"configuration": ConfigurationField}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        analyzer = self.instance.analyzer
+        if "configuration" in self.fields and analyzer is not None:
+            self.fields["configuration"].use(analyzer.configuration_schema)
+
+
+def _switch(enabled: bool) -> BulkChange:
+    def change(plugin: Plugin, cleaned: Mapping[str, Any]) -> None:
+        plugin.enabled = enabled
+
+    title, done = ("Enable", "enabled") if enabled else ("Disable", "disabled")
+    return BulkChange(title, done, right="toggle", change=change)
+
+
+@admin.register(Plugin)
+class PluginAdmin(GovernedAdmin):
+    """Rows come with the installed analyzers: nobody adds or deletes one here."""
+
+    form = PluginForm
+    list_display = ("name", "about", "switch", "condition", "installed_version", "needs", "needed_by", "rule_count")
+    list_filter = ("enabled", ("health__status", admin.ChoicesFieldListFilter))
+    list_select_related = ("health",)
+    search_fields = ("name",)
+    bulk_changes = {"enable": _switch(True), "disable": _switch(False)}
+    actions = ("check_now",)
+    fieldsets = (
+        (None, {"fields": ("name", "about", "enabled", "needs", "needed_by")}),
+        ("Settings", {"fields": ("configuration",)}),
+        ("Condition", {"fields": ("condition", "condition_detail", "installed_version", "rule_count")}),
+    )
+    readonly_fields = (
+        "about",
+        "needs",
+        "needed_by",
+        "condition",
+        "condition_detail",
+        "installed_version",
+        "rule_count",
+    )
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "configuration":
+            return ConfigurationField(label="Settings", help_text=db_field.help_text)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).select_related("health").annotate(rules_here=Count("rules"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Plugin | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Plugin | None = None) -> bool:
+        """Who may only toggle finds the settings read-only, and the other way round."""
+        return self._may(request, "change", obj) or self._may(request, "toggle", obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Plugin | None = None) -> tuple[str, ...]:
+        readonly = super().get_readonly_fields(request, obj)
+        if not may(request.user, "toggle", obj or Plugin):
+            readonly += ("enabled",)
+        if not may(request.user, "change", obj or Plugin):
+            readonly += ("configuration",)
+        return readonly
+
+    @admin.action(description="Check health of selected plugins", permissions=["change"])
+    def check_now(self, request: HttpRequest, queryset: QuerySet) -> None:
+        """Health is not configuration, so this needs no reason and leaves no journal row."""
+        for plugin in queryset:
+            health = check_health(plugin)
+            healthy = health.status == PluginHealth.Status.HEALTHY
+            level = messages.INFO if healthy else messages.ERROR
+            self.message_user(request, f"{plugin.name}: {health.get_status_display()}. {health.detail}", level)
+
+    @admin.display(description="What it does")
+    def about(self, plugin: Plugin) -> str:
+        return plugin.analyzer.description if plugin.analyzer is not None else "Not installed."
+
+    @admin.display(description="Enabled", ordering="enabled")
+    def switch(self, plugin: Plugin) -> str:
+        return draw_switch(plugin.enabled)
+
+    @admin.display(description="Health", ordering="health__status")
+    def condition(self, plugin: Plugin) -> str:
+        status = plugin.health.status if hasattr(plugin, "health") else "unknown"
+        if plugin.analyzer is None:
+            status = "missing"
+        return draw_chip(status)
+
+    @admin.display(description="Last check")
+    def condition_detail(self, plugin: Plugin) -> str:
+        if not hasattr(plugin, "health"):
+            return "It has not been checked yet."
+        return f"{plugin.health.checked_at:%Y-%m-%d %H:%M:%S} UTC: {plugin.health.detail}"
+
+    @admin.display(description="Version")
+    def installed_version(self, plugin: Plugin) -> str:
+        return plugin.analyzer.version if plugin.analyzer is not None else "–"
+
+    @admin.display(description="Requires")
+    def needs(self, plugin: Plugin) -> str:
+        return ", ".join(requirements(plugin.name)) or "–"
+
+    @admin.display(description="Required by")
+    def needed_by(self, plugin: Plugin) -> str:
+        return ", ".join(registry.required_by(plugin.name)) or "–"
+
+    @admin.display(description="Rules", ordering="rules_here")
+    def rule_count(self, plugin: Plugin) -> int:
+        return getattr(plugin, "rules_here", 0)

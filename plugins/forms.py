@@ -1,0 +1,166 @@
+"""How is a configuration typed in? As a form drawn from its JSON Schema, or as JSON where a schema cannot be drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.forms.fields import InvalidJSONInput
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString, mark_safe
+from django_jsonform.widgets import JSONFormWidget
+
+LONG_TEXT = 200  # characters that a text may have, from which on it gets several lines
+EMPTY: tuple[Any, ...] = ("", None, [], {})
+_KINDS = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
+_UNDRAWABLE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "prefixItems", "const")
+
+
+def draw(schema: Mapping[str, Any], *, name: str = "", required: bool = True) -> dict[str, Any] | None:
+    """The schema in the words of the form widget, or None if the widget cannot show all that it allows."""
+    kind = schema.get("type")
+    if kind not in _KINDS or any(word in schema for word in _UNDRAWABLE):
+        return None
+    drawn: dict[str, Any] = {"type": kind, "title": schema.get("title") or name.replace("_", " ").capitalize()}
+    if schema.get("description"):
+        drawn["description" if kind in ("object", "array") else "help_text"] = schema["description"]
+    if "default" in schema:
+        drawn["default"] = schema["default"]
+    if "enum" in schema:
+        drawn["choices"] = list(schema["enum"])
+    if kind == "object":
+        return _draw_object(schema, drawn)
+    if kind == "array":
+        items = draw(schema.get("items", {}), required=True)
+        return None if items is None else {**drawn, "items": items}
+    if required and kind != "boolean":
+        drawn["required"] = True
+    if kind == "string":
+        if "choices" not in drawn and schema.get("maxLength", 0) > LONG_TEXT or schema.get("widget") == "textarea":
+            drawn["widget"] = "textarea"
+        if schema.get("secret") is True:
+            drawn["format"] = "password"
+    return drawn
+
+
+def _draw_object(schema: Mapping[str, Any], drawn: dict[str, Any]) -> dict[str, Any] | None:
+    if schema.get("additionalProperties", True) is not False:
+        return None
+    needed = schema.get("required", ())
+    parts = {
+        name: draw(part, name=name, required=name in needed) if isinstance(part, Mapping) else None
+        for name, part in schema.get("properties", {}).items()
+    }
+    return None if None in parts.values() else {**drawn, "properties": parts, "additionalProperties": False}
+
+
+def fits(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether a drawn form can show `value` without losing any of it."""
+    kind = schema["type"]
+    if not isinstance(value, _KINDS[kind]) or isinstance(value, bool) and kind != "boolean":
+        return False
+    if kind == "object":
+        parts = schema["properties"]
+        return all(name in parts and fits(parts[name], item) for name, item in value.items())
+    return kind != "array" or all(fits(schema["items"], item) for item in value)
+
+
+def prune(schema: Mapping[str, Any], value: Any, initial: Any) -> Any:
+    """`value` without what the widget has filled in by itself: optional entries left at their default or empty."""
+    if not isinstance(value, dict):
+        return value
+    before = initial if isinstance(initial, dict) else {}
+    needed, parts = schema.get("required", ()), schema.get("properties", {})
+    pruned = {}
+    for name, item in value.items():
+        part = parts.get(name, {})
+        if part.get("type") == "object":
+            item = prune(part, item, before.get(name))
+        untouched = name in before and before[name] == item and type(before[name]) is type(item)
+        if untouched or name in needed or (item not in EMPTY and item != part.get("default", False)):
+            pruned[name] = item
+    return pruned
+
+
+class ConfigurationWidget(JSONFormWidget):
+    """The drawn form, or a text area with JSON where the form could not show everything."""
+
+    def __init__(self, schema: Mapping[str, Any] | None = None, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__(schema=schema or {}, attrs=attrs)
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        context = {"name": name, "id": (attrs or {}).get("id", f"id_{name}"), "value": _indent(value)}
+        if not self._can_draw(value):
+            return mark_safe(render_to_string("admin/plugins/json_field.html", context))  # noqa: S308, a template
+        context["form"] = super().render(name, value, attrs, renderer)
+        return mark_safe(render_to_string("admin/plugins/drawn_field.html", context))  # noqa: S308, a template
+
+    def _can_draw(self, value: Any) -> bool:
+        if isinstance(value, InvalidJSONInput) or not self.schema:
+            return False
+        try:
+            return fits(self.schema, json.loads(value))
+        except (TypeError, ValueError):
+            return False
+
+    @property
+    def media(self) -> forms.Media:
+        return super().media + forms.Media(js=["plugins/configuration.js"])
+
+
+def _indent(value: Any) -> str:
+    try:
+        return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return value or ""
+
+
+class ConfigurationField(forms.JSONField):
+    """A JSON object with a schema. `use` gives it the schema that its form has chosen."""
+
+    widget = ConfigurationWidget
+
+    def __init__(self, *, schema: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("required", False)
+        super().__init__(**kwargs)
+        self.schema: Mapping[str, Any] = {}
+        self.use(schema or {})
+
+    def use(self, schema: Mapping[str, Any]) -> None:
+        """Draw `schema` from now on."""
+        self.schema = schema
+        self.widget.schema = draw(schema) if schema else {}
+
+    def clean(self, value: Any) -> Any:
+        cleaned = super().clean(value)
+        return {} if cleaned is None else cleaned
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return super().bound_data(data if data is not None else "null", initial)
+
+    def mark_error(self, pointer: str, message: str) -> None:
+        """Show `message` beside the entry at `pointer` as well."""
+        self.widget.add_error({pointer.replace("/", "§"): [message]})
+
+    def name_entry(self, pointer: str) -> str:
+        """The entry at `pointer` in the words of the schema: ``match/0`` → ``Must match 1``."""
+        schema, words = self.schema, []
+        for step in pointer.split("/"):
+            if step.isdigit() and schema.get("type") == "array":
+                words.append(str(int(step) + 1))
+                schema = schema.get("items", {})
+            else:
+                schema = schema.get("properties", {}).get(step, {})
+                words.append(schema.get("title") or step)
+        return " ".join(words)
+
+
+class ConfiguredForm:
+    """Mixin of a form with the field `configuration`."""
+
+    def clean_configuration(self) -> Any:
+        """What the user wrote, not what the widget filled in."""
+        field = self.fields["configuration"]
+        return prune(field.schema, self.cleaned_data["configuration"], self.initial.get("configuration"))
