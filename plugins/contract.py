@@ -35,6 +35,7 @@ class RuleSpec:
 
     name: str
     title: str = ""
+    description: str = ""
     rule_type: str = ""
     severity: str = "medium"
     plugin: str = "patterns"

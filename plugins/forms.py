@@ -124,6 +124,7 @@ class ConfigurationField(forms.JSONField):
 
     def __init__(self, *, schema: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("required", False)
+        kwargs.setdefault("initial", dict)
         super().__init__(**kwargs)
         self.schema: Mapping[str, Any] = {}
         self.use(schema or {})

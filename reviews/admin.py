@@ -22,13 +22,26 @@ from rules.choices import Severity
 class ReviewSessionAdmin(ReadOnlyAdmin):
     """One row for each review, with what it found by severity."""
 
-    list_display = ("shown", "state", "findings", "files_analyzed", "rules_run", "took", "revision", "started_by", "began")
+    list_display = (
+        "shown",
+        "state",
+        "findings",
+        "files_analyzed",
+        "rules_run",
+        "took",
+        "revision",
+        "started_by",
+        "began",
+    )
     list_display_links = ("shown",)
     list_filter = (("status", ChoicesCheckboxFilter), ("started_at", RangeDateTimeFilter))
     search_fields = ("codebase", "root", "started_by")
     fieldsets = (
         (None, {"fields": ("codebase", "root", "state", "findings", "all_issues")}),
-        ("How it ran", {"fields": ("revision", "started_by", "began", "took", "rules_run", "files_analyzed", "left_out")}),
+        (
+            "How it ran",
+            {"fields": ("revision", "started_by", "began", "took", "rules_run", "files_analyzed", "left_out")},
+        ),
         ("What went wrong", {"fields": ("problems",)}),
     )
     readonly_fields = ("state", "findings", "all_issues", "began", "took", "left_out", "problems")

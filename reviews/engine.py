@@ -181,13 +181,7 @@ class Reviewer:
                 self._fail(plugin, None, None, error)
             else:
                 installed.append(plugin)
-        try:
-            return registry.dependency_order(installed)
-        except RuleError as error:
-            # Analyzers do not use each other's results: an order that cannot be had costs no findings.
-            for plugin in installed:
-                self._fail(plugin, None, None, error)
-            return installed
+        return registry.dependency_order(installed)
 
     def _has_valid_paths(self, rule: RuleSpec) -> bool:
         try:

@@ -58,4 +58,5 @@ def _squeeze(content: bytes) -> str:
 
 
 def _hash(window: str) -> int:
-    return sum(map(mul, map(ord, window), _POWERS)) & _MASK
+    value: int = sum(map(mul, map(ord, window), _POWERS))
+    return value & _MASK

@@ -129,11 +129,11 @@ def _driver(rules: Sequence[RuleSpec], version: str) -> dict[str, Any]:
 def _rule(rule: RuleSpec) -> dict[str, Any]:
     level = _LEVELS.get(rule.severity, "warning")
     title = _text(rule.title, rule.name)
-    described = {
+    described: dict[str, Any] = {
         "id": rule.name,
         "name": _pascal(rule.name),
         "shortDescription": {"text": title},
-        "fullDescription": {"text": _text(rule.message, title)},
+        "fullDescription": {"text": _text(rule.description, rule.message, title)},
         "help": {"text": _text(rule.remediation, rule.message, title), "markdown": _markdown(rule)},
         "defaultConfiguration": {"level": level},
         "properties": {
@@ -187,7 +187,7 @@ def _notification(failure: Failure, indexes: Mapping[str, int], prefix: str) -> 
         "level": "error",
         "message": {"text": _text(f"{about}: {failure.message}")},
     }
-    if failure.rule in indexes:
+    if failure.rule is not None and failure.rule in indexes:
         said["associatedRule"] = {"id": failure.rule, "index": indexes[failure.rule]}
     if failure.path is not None:
         said["locations"] = [{"physicalLocation": {"artifactLocation": _artifact(failure.path, prefix)}}]

@@ -5,6 +5,7 @@ The configuration is frozen at one revision: an edit during the run changes noth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,8 +52,8 @@ def review(
     files = discover(path, exclude=exclude)
     configuration, plugin_configurations = _freeze()
     session = ReviewSession.objects.create(
-        codebase=(files.root.name or str(files.root))[:200],
-        root=str(files.root),
+        codebase=(show_path(files.root).rpartition("/")[2] or "/")[:200],
+        root=show_path(files.root),
         revision=configuration.revision,
         started_by=started_by,
         rules_run=len(configuration.specs),
@@ -67,6 +68,11 @@ def review(
         )
         raise
     return Review(session, result, configuration.specs, files.root, session.started_at, finished_at)
+
+
+def show_path(path: Path) -> str:
+    """`path` as text that every database stores: what is not UTF-8 in a name is replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _freeze() -> tuple[Configuration, Mapping[str, Mapping[str, Any]]]:

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Case, IntegerField, QuerySet, Value, When
 from django.http import HttpRequest
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import (
     BooleanRadioFilter,
     ChoicesCheckboxFilter,
@@ -18,7 +19,8 @@ from unfold.contrib.filters.admin import (
 from audit.badges import draw_chip, draw_switch
 from audit.bulk_admin import BulkChange
 from audit.governed_admin import GovernedAdmin
-from rules.choices import RuleStatus, Severity
+from audit.permissions import permitted
+from rules.choices import RuleStatus, RuleType, Severity
 from rules.forms import RuleForm, SeverityForm
 from rules.models import AnalysisRule
 
@@ -54,8 +56,8 @@ class AnalysisRuleAdmin(GovernedAdmin):
 
     form = RuleForm
     change_form_before_template = "admin/rules/form_head.html"
-    list_display = ("name", "shown_title", "rule_type", "badge", "shown_plugin", "switch", "shown_status", "updated")
-    list_display_links = ("name",)
+    list_display = ("titled", "rule_type", "badge", "shown_plugin", "switch", "shown_status", "updated")
+    list_display_links = ("titled",)
     list_filter = (
         ("severity", ChoicesCheckboxFilter),
         ("rule_type", ChoicesCheckboxFilter),
@@ -67,29 +69,45 @@ class AnalysisRuleAdmin(GovernedAdmin):
     search_fields = ("name", "title", "message")
     search_help_text = "A name, a title, or words of the message"
     ordering = ("name",)
-    radio_fields = {}
     bulk_changes = {
         "enable": _switch(True),
         "disable": _switch(False),
-        "set_severity": BulkChange("Set the severity of", "set", change=_set_severity, form=SeverityForm),
+        "set_severity": BulkChange(
+            "Set the severity of", "set", change=_set_severity, form=SeverityForm, button="Set severity"
+        ),
     }
     fieldsets = (
-        (None, {"fields": ("name", "title", "description", ("rule_type", "severity"), ("status", "enabled"))}),
+        (None, {"fields": ("name", "title", "description", "rule_type", "severity", "status", "enabled")}),
         ("What it looks for", {"fields": ("plugin", "configuration", "examples")}),
         ("Where it looks", {"fields": ("file_types", "file_patterns", "exclude_patterns")}),
         ("What it says", {"fields": ("message", "remediation", "references", "tags")}),
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        # The plugin's name is its key here, so the list needs no join.
-        return super().get_queryset(request)
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Plugins are chosen here, not managed: no links beside the field."""
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if db_field.name == "plugin" and field is not None:
+            field.queryset = permitted(request.user, "view", field.queryset)
+            field.empty_label = None
+        return field
 
-    def get_list_filter(self, request: HttpRequest) -> tuple[Any, ...]:
-        return tuple(self.list_filter)
+    def get_form(self, request: HttpRequest, obj: AnalysisRule | None = None, **kwargs: Any) -> type:
+        form = super().get_form(request, obj, **kwargs)
+        if "plugin" in form.base_fields:
+            widget = form.base_fields["plugin"].widget
+            widget.can_add_related = widget.can_change_related = widget.can_delete_related = False
+            widget.can_view_related = False
+        return form
 
-    @admin.display(description="Title", ordering="title")
-    def shown_title(self, rule: AnalysisRule) -> str:
-        return rule.title if len(rule.title) <= 70 else f"{rule.title[:68]}…"
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Nobody should get a type that he did not choose."""
+        if db_field.name == "rule_type":
+            kwargs["choices"] = [("", "Select value"), *RuleType.choices]
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    @admin.display(description="Rule", ordering="name")
+    def titled(self, rule: AnalysisRule) -> str:
+        return format_html('{}<span class="subtitle">{}</span>', rule.name, rule.title)
 
     @admin.display(description="Severity", ordering=RANK)
     def badge(self, rule: AnalysisRule) -> str:

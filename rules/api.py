@@ -32,8 +32,8 @@ class TextList(serializers.ListField):
 class ExamplesSerializer(StrictSerializer):
     """Snippets that the rule must find, and snippets that it must not."""
 
-    match = TextList(required=False)
-    no_match = TextList(required=False)
+    match = serializers.ListField(child=StrictCharField(allow_blank=True), required=False)
+    no_match = serializers.ListField(child=StrictCharField(allow_blank=True), required=False)
 
     def to_internal_value(self, data: Any) -> dict[str, list[str]]:
         return {"match": [], "no_match": [], **super().to_internal_value(data)}

@@ -86,4 +86,6 @@ class RuleForm(ConfiguredForm, GovernedForm):
 class SeverityForm(BulkForm):
     """Which severity the selected rules get, and why."""
 
-    severity = forms.ChoiceField(choices=[("", "Choose one"), *reversed(Severity.choices)], widget=UnfoldAdminSelectWidget)
+    severity = forms.ChoiceField(
+        choices=[("", "Choose one"), *reversed(Severity.choices)], widget=UnfoldAdminSelectWidget
+    )

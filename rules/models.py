@@ -149,6 +149,7 @@ class AnalysisRule(GovernedModel):
         return RuleSpec(
             name=self.name,
             title=self.title,
+            description=self.description,
             rule_type=self.rule_type,
             severity=self.severity,
             plugin=self.plugin_id,

@@ -127,6 +127,7 @@ def test_two_processes_write_the_embedded_database_without_an_error():
         "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
         "DJANGO_SETTINGS_MODULE": "governance_config.settings",
         "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONWARNINGS": "ignore",
     }
     writers = [
         subprocess.Popen([sys.executable, "-c", SCRIPT, name], env=environment, stderr=subprocess.PIPE, text=True)

@@ -85,6 +85,10 @@ class Command(GovernedCommand):
         parser.add_argument("--strict", action="store_true", help="exit 3 when an analyzer failed on anything")
 
     def act(self, user: Any, **options: Any) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                # A terminal that knows no Unicode shows the escape instead of ending the review.
+                stream.reconfigure(errors="backslashreplace")
         try:
             require(user, "run", ReviewSession)
             errors = Console(stderr=True)

@@ -1,0 +1,152 @@
+"""Who may do what, written down: one row for each route, method and role. `test_permission_table` walks the routes.
+
+A row names who may; everybody else is refused. `seen_by` are those who may know of the object: the others get 404.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+VIEWER, RULES, PLUGINS, PERSONAS, APPROVER, AUDITOR, ADMIN = ROLES = (
+    "viewer",
+    "rule editor",
+    "plugin manager",
+    "persona manager",
+    "override approver",
+    "auditor",
+    "administrator",
+)
+NOBODY = "no role"  # an account without any role
+SUPERUSER = "superuser"
+ANONYMOUS = "anonymous"
+EVERYONE = (*ROLES, NOBODY, SUPERUSER)
+CALLERS = (*EVERYONE, ANONYMOUS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One route and method: `may` with `status`, and what the others get."""
+
+    method: str
+    path: str
+    may: tuple[str, ...]
+    status: int = 200
+    body: Any = None
+    refused: int = 403
+    seen_by: tuple[str, ...] = ROLES
+    unseen: int = 404
+    anonymous: int = 401
+    public: bool = False
+
+    def expect(self, caller: str) -> int:
+        """The status that `caller` gets."""
+        if self.public:
+            return self.status
+        if caller == ANONYMOUS:
+            return self.anonymous
+        if caller in self.may or caller == SUPERUSER:
+            return self.status
+        return self.refused if caller in self.seen_by else self.unseen
+
+
+def read(path: str, *, one: bool = False, may: tuple[str, ...] = ROLES, **more: Any) -> Row:
+    """A reading route: of a list refused as a whole, of one object unknown."""
+    return Row("GET", path, may, unseen=404 if one else 403, **more)
+
+
+RULE = {
+    "name": "new-rule",
+    "rule_type": "security",
+    "severity": "low",
+    "plugin": "patterns",
+    "configuration": {"pattern": "x1"},
+}
+CONFIG = "/api/v1/config"
+API = [
+    read(f"{CONFIG}/analysis-rules"),
+    Row("POST", f"{CONFIG}/analysis-rules", (RULES, ADMIN), 201, RULE, unseen=403),
+    read(f"{CONFIG}/analysis-rules/{{rule}}", one=True),
+    Row("PUT", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), body={"severity": "low"}),
+    Row("PATCH", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), body={"severity": "low"}),
+    Row("DELETE", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), 204),
+    Row(
+        "POST",
+        f"{CONFIG}/analysis-rules/bulk",
+        (RULES, ADMIN),
+        body={"updates": [{"id": "{rule}", "severity": "low"}]},
+        unseen=400,  # the entry's pointer says that there is no such rule
+    ),
+    read(f"{CONFIG}/plugins"),
+    read(f"{CONFIG}/plugins/patterns", one=True),
+    Row("PATCH", f"{CONFIG}/plugins/secrets", (PLUGINS, ADMIN), body={"configuration": {"max_findings_per_file": 7}}),
+    Row("POST", f"{CONFIG}/plugins/secrets/toggle", (PLUGINS, ADMIN), body={"enabled": False}),
+    read(f"{CONFIG}/personas"),
+    Row("POST", f"{CONFIG}/personas", (PERSONAS, ADMIN), 201, {"name": "newcomer"}, unseen=403),
+    read(f"{CONFIG}/personas/security", one=True),
+    Row("PUT", f"{CONFIG}/personas/security", (PERSONAS, ADMIN), body={"voice": "Calm."}),
+    Row("PATCH", f"{CONFIG}/personas/security", (PERSONAS, ADMIN), body={"voice": "Calm."}),
+    Row("DELETE", f"{CONFIG}/personas/idle", (PERSONAS, ADMIN), 204),
+    read(f"{CONFIG}/personas/assignments"),
+    read(f"{CONFIG}/personas/assignments/{{assignment}}"),
+    Row("DELETE", f"{CONFIG}/personas/assignments/{{assignment}}", (PERSONAS, ADMIN), 204, unseen=403),
+    Row(
+        "PUT",
+        f"{CONFIG}/personas/assign",
+        (PERSONAS, ADMIN),
+        body={"rule_id": "{rule}", "persona_name": "idle"},
+        unseen=403,
+    ),
+    read(f"{CONFIG}/governance-overrides"),
+    read(f"{CONFIG}/governance-overrides/{{override}}", one=True),
+    read(f"{CONFIG}/audit-trail", may=(AUDITOR, ADMIN)),
+    read(f"{CONFIG}/audit-trail/1", may=(AUDITOR, ADMIN)),
+    read(f"{CONFIG}/configuration"),
+    read(f"{CONFIG}/export", may=(AUDITOR, ADMIN)),
+    read(f"{CONFIG}/ui-state", may=EVERYONE),
+    Row("PUT", f"{CONFIG}/ui-state/board", EVERYONE, body={"configuration": {"wide": True}}),
+    Row("GET", f"{CONFIG}/ui-state/board", EVERYONE, 404),
+    Row("DELETE", f"{CONFIG}/ui-state/board", EVERYONE, 404),
+    read("/api/v1/me", may=EVERYONE),
+    Row("POST", "/api/v1/auth/token", (), 400, {}, public=True),
+    Row("DELETE", "/api/v1/auth/token", EVERYONE, 204),
+    read("/api/v1/reviews/sessions"),
+    read("/api/v1/reviews/sessions/{session}"),
+    read("/api/v1/reviews/sessions/{session}/issues"),
+    read("/api/v1/reviews/sessions/{session}/issues/{issue}"),
+    read("/api/v1/schema", public=True),
+    read("/api/v1/schema.json", public=True),
+    read("/api/v1/docs", public=True),
+    read("/healthz", public=True),
+    read("/readyz", public=True),
+    read("/problems/not-found", public=True),
+]
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The admin pages of one model: who may do what there. What nobody may do is empty."""
+
+    model: str
+    example: str
+    view: tuple[str, ...]
+    add: tuple[str, ...] = ()
+    change: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+    more: tuple[str, ...] = field(default=())  # further page names of this model, for those who may change
+
+
+ADMIN_PAGES = [
+    Pages("rules.analysisrule", "rule", ROLES, (RULES, ADMIN), (RULES, ADMIN), (RULES, ADMIN)),
+    Pages("plugins.plugin", "plugin", ROLES, (), (PLUGINS, ADMIN)),
+    Pages("personas.persona", "idle", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)),
+    Pages(
+        "personas.personaruleassignment", "assignment", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)
+    ),
+    Pages("overrides.governanceruleoverride", "override", ROLES),
+    Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,)),
+    Pages("reviews.discoveredissue", "issue", ROLES),
+    Pages("audit.configurationauditlog", "change", (AUDITOR, ADMIN)),
+    Pages("auth.user", "user", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),
+    Pages("auth.group", "group", (ADMIN,)),
+]

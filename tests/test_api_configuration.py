@@ -1,0 +1,163 @@
+"""The configuration in force, exports and overrides over HTTP."""
+
+import json
+from datetime import timedelta
+
+import pytest
+import yaml
+from django.utils import timezone
+
+from tests.factories import api_client, make_override, make_persona, make_rule, make_user
+from tests.rest import CONFIG, RULES, expect_problem, names, revision
+
+pytestmark = pytest.mark.django_db
+CONFIGURATION = f"{CONFIG}/configuration"
+OVERRIDES = f"{CONFIG}/governance-overrides"
+EXPORT = f"{CONFIG}/export"
+
+
+@pytest.fixture
+def viewer():
+    return api_client(make_user("viewer"))
+
+
+def test_the_configuration_is_whole_and_tagged(viewer):
+    make_persona("security")
+    rule = make_rule()
+    response = viewer.get(CONFIGURATION)
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    body = json.loads(response.content)
+    assert body["revision"] == revision()
+    assert [item["name"] for item in body["rules"]] == [rule.name]
+    assert body["rules"][0]["personas"] == ["security"]
+    assert {item["name"] for item in body["plugins"]} >= {"patterns"}
+    assert [item["name"] for item in body["personas"]] == ["security"]
+    assert [item["persona"] for item in body["assignments"]] == ["security"]
+    assert body["overrides"] == [] and body["valid_until"] is None and body["evaluated_at"]
+    assert response["ETag"].startswith('"')
+
+
+def test_an_edit_shows_in_the_next_reading(viewer):
+    rule = make_rule(severity="low")
+    before = viewer.get(CONFIGURATION)
+    api_client(make_user("rule editor")).patch(f"{RULES}/{rule.pk}", {"severity": "critical"})
+    after = viewer.get(CONFIGURATION, headers={"If-None-Match": before["ETag"]})
+    assert after.status_code == 200
+    assert json.loads(after.content)["rules"][0]["severity"] == "critical"
+    assert after["ETag"] != before["ETag"]
+
+
+@pytest.mark.parametrize("header", ["{tag}", "W/{tag}", '"other", {tag}', '"other",W/{tag}', "*"])
+def test_nothing_is_sent_while_nothing_has_changed(viewer, header):
+    make_rule()
+    tag = viewer.get(CONFIGURATION)["ETag"]
+    response = viewer.get(CONFIGURATION, headers={"If-None-Match": header.format(tag=tag)})
+    assert response.status_code == 304
+    assert not response.content
+    assert response["ETag"] == tag
+
+
+def test_an_empty_configuration_is_an_answer_too(viewer):
+    response = viewer.get(CONFIGURATION, headers={"If-None-Match": '"other"'})
+    assert response.status_code == 200
+    assert json.loads(response.content)["rules"] == []
+
+
+def test_older_configurations_are_not_offered_yet(viewer):
+    for name in ("since", "revision"):
+        body = expect_problem(viewer.get(f"{CONFIGURATION}?{name}=1"), 400, "invalid", f"#/{name}")
+        assert "not offered yet" in body["detail"]
+    expect_problem(viewer.get(f"{CONFIGURATION}?colour=1"), 400, "invalid", "#/colour")
+
+
+def test_the_configuration_needs_its_own_right():
+    expect_problem(api_client(make_user()).get(CONFIGURATION), 403, "forbidden")
+    expect_problem(api_client().get(CONFIGURATION), 401, "unauthenticated")
+
+
+def test_an_export_holds_the_rules_in_the_form_asked_for():
+    make_persona("security")
+    rule = make_rule()
+    auditor = api_client(make_user("auditor"))
+    for form, media_type, read in (
+        ("yaml", "application/yaml", yaml.safe_load),
+        ("json", "application/json", json.loads),
+    ):
+        response = auditor.get(f"{EXPORT}?format={form}")
+        assert response.status_code == 200
+        assert response["Content-Type"] == media_type
+        assert f"configuration.{form}" in response["Content-Disposition"]
+        document = read(response.content.decode())
+        assert document["format"] == "code-review-governance/1"
+        assert [entry["name"] for entry in document["analysis_rules"]] == [rule.name]
+        assert document["persona_assignments"][0]["rule"] == rule.name
+    assert auditor.get(EXPORT)["Content-Type"] == "application/yaml"
+    expect_problem(auditor.get(f"{EXPORT}?format=xml"), 400, "invalid", "#/format")
+
+
+def test_an_export_needs_its_own_right(viewer):
+    expect_problem(viewer.get(EXPORT), 403, "forbidden")
+
+
+def test_an_override_is_told_as_it_is_stored(viewer):
+    override = make_override("old-rule", paths=["legacy/**"])
+    response = viewer.get(f"{OVERRIDES}/{override.pk}")
+    body = response.json()
+    assert response["ETag"] == f'"{override.version}"'
+    assert (body["rule_name"], body["target_type"], body["status"]) == ("old-rule", "analysis_rule", "proposed")
+    assert body["override_config"] == {"severity": "low"} and body["paths"] == ["legacy/**"]
+    assert (body["created_by"], body["approved_by"]) == ("requester", None)
+    assert (body["approvals"], body["decisions"]) == ([], [])
+    assert body["enabled"] is False and body["in_force"] is False
+    assert body["expires_at"] and body["reason"]
+
+
+def test_an_approved_override_names_who_agreed(viewer):
+    override = make_override(status="active", enabled=True, approved_by="chief")
+    body = viewer.get(f"{OVERRIDES}/{override.pk}").json()
+    assert body["approvals"] == [{"user": "chief"}]
+    assert body["decisions"] == [{"user": "chief", "decision": "approved"}]
+    assert body["in_force"] is True
+
+
+def test_an_override_is_out_of_force_by_the_clock(viewer):
+    ended = timezone.now() - timedelta(hours=1)
+    override = make_override(
+        status="active",
+        enabled=True,
+        approved_by="chief",
+        created_at=ended - timedelta(hours=1),
+        expires_at=ended,
+    )
+    body = viewer.get(f"{OVERRIDES}/{override.pk}").json()
+    assert (body["status"], body["enabled"], body["in_force"]) == ("active", True, False)
+
+
+def test_overrides_are_listed_newest_first_and_filtered(viewer):
+    make_override("alpha")
+    make_override("two", status="active", enabled=True, approved_by="chief")
+    assert names(viewer.get(OVERRIDES), "rule_name") == ["two", "alpha"]
+    for query in ("status=proposed", "rule_name=alpha", "enabled=false", "target_type=analysis_rule&search=alpha"):
+        assert names(viewer.get(f"{OVERRIDES}?{query}"), "rule_name") == ["alpha"], query
+    expect_problem(viewer.get(f"{OVERRIDES}?status=perhaps"), 400, "invalid", "#/status")
+
+
+def test_overrides_are_read_only_here():
+    override = make_override()
+    administrator = api_client(make_user(superuser=True))
+    for response in (
+        administrator.post(OVERRIDES, {}),
+        administrator.patch(f"{OVERRIDES}/{override.pk}", {}),
+        administrator.put(f"{OVERRIDES}/{override.pk}", {}),
+        administrator.delete(f"{OVERRIDES}/{override.pk}"),
+    ):
+        expect_problem(response, 405, "method-not-allowed")
+        assert response["Allow"] == "GET, HEAD"
+
+
+def test_overrides_need_a_right():
+    override = make_override()
+    stranger = api_client(make_user())
+    expect_problem(stranger.get(OVERRIDES), 403, "forbidden")
+    expect_problem(stranger.get(f"{OVERRIDES}/{override.pk}"), 404, "not-found")

@@ -1,0 +1,202 @@
+"""The description of the API agrees with what was promised: routes, methods and fields, as a literal table."""
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client
+
+from governance_config.documentation import write_document
+
+CONFIG = "/api/v1/config"
+RULE = """id name title description rule_type severity plugin configuration file_types file_patterns exclude_patterns
+    message remediation references tags status examples enabled personas version created_at updated_at"""
+RULE_FILTERS = "rule_type severity min_severity enabled plugin persona tag status file_type"
+PLUGIN = "name title version enabled configuration configuration_schema requires required_by health"
+PERSONA = "name title description voice rule_types assignment_count assignments version"
+OVERRIDE = "rule_name target_type override_config paths reason expires_at status approved_by approvals decisions"
+CHANGE = """revision change_type entity_type entity_id entity_name old_config new_config changed_by actor_kind
+    change_reason source batch ip_address user_agent created_at"""
+CHANGE_FILTERS = "filter_type entity_type entity_id changed_by batch since until before"
+ASSIGNMENT = "rule_id rule_name persona_name confidence_score assignment_reason"
+STATE = "component_name configuration last_updated"
+LIST = "skip limit search"
+
+# route, method, status, fields of the answer (of each result of a list), query parameters
+PROMISES = [
+    ("/api/v1/auth/token", "post", 201, "token expiry", ""),
+    ("/api/v1/auth/token", "delete", 204, "", ""),
+    (f"{CONFIG}/analysis-rules", "get", 200, RULE, f"{LIST} ordering {RULE_FILTERS}"),
+    (f"{CONFIG}/analysis-rules", "post", 201, RULE, ""),
+    (f"{CONFIG}/analysis-rules/{{id}}", "get", 200, RULE, ""),
+    (f"{CONFIG}/analysis-rules/{{id}}", "put", 200, RULE, ""),
+    (f"{CONFIG}/analysis-rules/{{id}}", "patch", 200, RULE, ""),
+    (f"{CONFIG}/analysis-rules/{{id}}", "delete", 204, "", ""),
+    (f"{CONFIG}/analysis-rules/bulk", "post", 200, "applied results", ""),
+    (f"{CONFIG}/plugins", "get", 200, PLUGIN, LIST),
+    (f"{CONFIG}/plugins/{{name}}", "get", 200, PLUGIN, ""),
+    (f"{CONFIG}/plugins/{{name}}", "patch", 200, PLUGIN, ""),
+    (f"{CONFIG}/plugins/{{name}}/toggle", "post", 200, PLUGIN, "enabled"),
+    (f"{CONFIG}/personas", "get", 200, PERSONA, f"{LIST} ordering"),
+    (f"{CONFIG}/personas", "post", 201, PERSONA, ""),
+    (f"{CONFIG}/personas/{{name}}", "get", 200, PERSONA, ""),
+    (f"{CONFIG}/personas/{{name}}", "put", 200, PERSONA, ""),
+    (f"{CONFIG}/personas/{{name}}", "patch", 200, PERSONA, ""),
+    (f"{CONFIG}/personas/{{name}}", "delete", 204, "", ""),
+    (f"{CONFIG}/personas/assignments", "get", 200, ASSIGNMENT, LIST),
+    (f"{CONFIG}/personas/assign", "put", 200, ASSIGNMENT, ""),
+    (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, LIST),
+    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, OVERRIDE, ""),
+    (f"{CONFIG}/audit-trail", "get", 200, CHANGE, f"limit {CHANGE_FILTERS}"),
+    (f"{CONFIG}/audit-trail/{{revision}}", "get", 200, CHANGE, ""),
+    (
+        *(f"{CONFIG}/configuration", "get", 200),
+        *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
+    ),
+    (f"{CONFIG}/export", "get", 200, "", "format"),
+    (f"{CONFIG}/ui-state", "get", 200, STATE, ""),
+    (f"{CONFIG}/ui-state/{{component}}", "get", 200, STATE, ""),
+    (f"{CONFIG}/ui-state/{{component}}", "put", 200, STATE, ""),
+    (f"{CONFIG}/ui-state/{{component}}", "delete", 204, "", ""),
+    ("/api/v1/me", "get", 200, "username roles permissions may", ""),
+    ("/api/v1/schema", "get", 200, "", ""),
+    ("/api/v1/reviews/sessions", "get", 200, "id codebase revision status counts", LIST),
+    ("/api/v1/reviews/sessions/{id}", "get", 200, "id codebase revision status counts", ""),
+    ("/api/v1/reviews/sessions/{session_id}/issues", "get", 200, "rule_name severity personas path start_line", LIST),
+    ("/healthz", "get", 200, "status", ""),
+    ("/readyz", "get", 200, "status revision", ""),
+]
+BODIES = [
+    (f"{CONFIG}/analysis-rules", "post", RULE.replace("id ", "", 1).split(" version")[0] + " change_reason"),
+    (f"{CONFIG}/analysis-rules/{{id}}", "put", "name severity personas change_reason"),
+    (f"{CONFIG}/analysis-rules/bulk", "post", "updates change_reason"),
+    (f"{CONFIG}/plugins/{{name}}", "patch", "enabled configuration change_reason"),
+    (f"{CONFIG}/plugins/{{name}}/toggle", "post", "enabled"),
+    (f"{CONFIG}/personas", "post", "name title description voice rule_types"),
+    (f"{CONFIG}/personas/assign", "put", "rule_id rule_name persona_name assignment_reason confidence_score"),
+    (f"{CONFIG}/ui-state/{{component}}", "put", "configuration"),
+    ("/api/v1/auth/token", "post", "username password"),
+]
+
+
+@pytest.fixture(scope="module")
+def document():
+    return json.loads(write_document("json"))
+
+
+def resolve(document, schema):
+    while "$ref" in schema:
+        part = document
+        for step in schema["$ref"][2:].split("/"):
+            part = part[step]
+        schema = part
+    return schema
+
+
+def find_fields(document, content):
+    (schema,) = [resolve(document, media["schema"]) for kind, media in content.items() if "problem" not in kind]
+    if "results" in schema.get("properties", {}) and "count" in schema["properties"]:
+        assert {"count", "count_capped", "next", "previous", "results"} <= set(schema["properties"])
+        schema = resolve(document, schema["properties"]["results"]["items"])
+    return set(schema.get("properties", {}))
+
+
+@pytest.mark.parametrize(
+    ("route", "method", "status", "fields", "parameters"), PROMISES, ids=[f"{p[1]} {p[0]}" for p in PROMISES]
+)
+def test_what_was_promised_is_described(document, route, method, status, fields, parameters):
+    operation = document["paths"][route][method]
+    response = operation["responses"][str(status)]
+    if fields:
+        assert set(fields.split()) <= find_fields(document, response["content"])
+    described = {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
+    assert set(parameters.split()) <= described
+
+
+@pytest.mark.parametrize(("route", "method", "fields"), BODIES, ids=[f"{b[1]} {b[0]}" for b in BODIES])
+def test_what_may_be_sent_is_described(document, route, method, fields):
+    content = document["paths"][route][method]["requestBody"]["content"]
+    assert set(content) == {"application/json"}
+    assert set(fields.split()) <= find_fields(document, content)
+
+
+def test_every_described_route_is_promised(document):
+    promised = {(route, method) for route, method, *_ in PROMISES}
+    beside = {
+        ("/api/v1/schema.json", "get"),
+        (f"{CONFIG}/personas/assignments/{{id}}", "get"),
+        (f"{CONFIG}/personas/assignments/{{id}}", "delete"),
+        ("/api/v1/reviews/sessions/{session_id}/issues/{id}", "get"),
+    }
+    described = {(route, method) for route, item in document["paths"].items() for method in item}
+    assert described == promised | beside
+
+
+def test_every_operation_describes_its_problems_headers_and_itself(document):
+    seen = set()
+    for route, item in document["paths"].items():
+        for method, operation in item.items():
+            assert operation["description"], (method, route)
+            assert operation["operationId"] not in seen
+            seen.add(operation["operationId"])
+            for status, response in operation["responses"].items():
+                if int(status) < 400:
+                    continue
+                response = resolve(document, response)
+                assert set(response["content"]) == {"application/problem+json"}
+                assert "X-Request-ID" in response["headers"]
+            if route.startswith((CONFIG, "/api/v1/reviews")):
+                assert {"400", "401", "403", "503"} <= set(operation["responses"]), (method, route)
+            if "{" in route:
+                assert "404" in operation["responses"], (method, route)
+            if "requestBody" in operation:
+                assert {"413", "415"} <= set(operation["responses"]), (method, route)
+
+
+def test_writes_describe_reason_tag_and_revision(document):
+    operation = document["paths"][f"{CONFIG}/analysis-rules/{{id}}"]["patch"]
+    assert {"X-Change-Reason", "If-Match"} <= {each["name"] for each in operation["parameters"]}
+    assert {"ETag", "X-Revision", "X-Request-ID"} <= set(operation["responses"]["200"]["headers"])
+    assert {"409", "412"} <= set(operation["responses"])
+
+
+def test_both_ways_to_authenticate_are_described(document):
+    schemes = document["components"]["securitySchemes"]
+    assert {"type": "http", "scheme": "bearer"}.items() <= schemes["bearer"].items()
+    assert schemes["cookieAuth"]["in"] == "cookie"
+
+
+def test_the_description_is_valid_and_gives_no_warning(tmp_path, capsys):
+    call_command("spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "schema.yaml"))
+    written = yaml.safe_load((tmp_path / "schema.yaml").read_text())
+    assert written["openapi"].startswith("3.1")
+    assert "Warning" not in capsys.readouterr().err
+
+
+def test_all_schemas_can_be_used(document):
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_description_is_served_to_anybody_as_yaml_and_json(document):
+    client = Client()
+    assert client.get("/api/v1/schema.json").json() == document
+    response = client.get("/api/v1/schema")
+    assert response["Content-Type"] == "application/yaml"
+    assert yaml.safe_load(response.content) == document
+    assert client.get("/api/v1/schema", headers={"Accept": "application/json"}).json() == document
+
+
+def test_the_page_that_shows_it_has_nothing_inline():
+    client = Client()
+    response = client.get("/api/v1/docs")
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert "unsafe" not in response["Content-Security-Policy"]
+    assert page.count("<script src=") == page.count("<script") == 3
+    assert "<style" not in page and "style=" not in page and "://" not in page
+    script = client.get("/api/v1/docs?script=")
+    assert script["Content-Type"].startswith("application/javascript")
+    assert "/api/v1/schema.json" in script.content.decode().replace("\\u002D", "-")
