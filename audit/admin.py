@@ -1,4 +1,4 @@
-"""What has changed, as a list to read? The journal in the admin: filtered, searched, shown as differences, read only."""
+"""What has changed, as a list to read? The journal in the admin: filtered, searched, as differences, read only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db import connection, models
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import DropdownFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import DropdownFilter
 
 from audit.badges import draw_chip
+from audit.filters import DaysFilter
 from audit.governed import GovernedModel
 from audit.governed_admin import ReadOnlyAdmin
 from audit.models import ConfigurationAuditLog
@@ -37,6 +38,12 @@ class CappedPaginator(Paginator):
     def count(self) -> int:
         return self.object_list[:COUNTED].count()
 
+    def page(self, number: Any) -> Page:
+        """A page; where nothing was counted, the rows are not searched once more."""
+        if not self.count:
+            self.object_list = self.object_list.none()
+        return super().page(number)
+
     @property
     def is_capped(self) -> bool:
         """Whether there may be more than is counted."""
@@ -48,7 +55,7 @@ def distinct_values(column: str) -> list[str]:
     table, name = ConfigurationAuditLog._meta.db_table, connection.ops.quote_name(column)
     query = (
         f"WITH RECURSIVE found AS (SELECT MIN({name}) AS value FROM {table} UNION ALL "  # noqa: S608, names of ours
-        f"SELECT (SELECT MIN({name}) FROM {table} WHERE {name} > found.value) FROM found WHERE found.value IS NOT NULL) "
+        f"SELECT (SELECT MIN({name}) FROM {table} WHERE {name} > found.value) FROM found WHERE value IS NOT NULL) "
         f"SELECT value FROM found WHERE value IS NOT NULL LIMIT {CHOICES}"
     )
     with connection.cursor() as cursor:
@@ -67,7 +74,7 @@ class ColumnFilter(DropdownFilter):
 
 
 class ChangeTypeFilter(ColumnFilter):
-    title = "what happened"
+    title = "event"
     parameter_name = "change_type"
 
 
@@ -77,7 +84,7 @@ class EntityTypeFilter(ColumnFilter):
 
 
 class WhoFilter(ColumnFilter):
-    title = "who"
+    title = "person"
     parameter_name = "changed_by"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
@@ -85,7 +92,7 @@ class WhoFilter(ColumnFilter):
 
 
 class SourceFilter(ColumnFilter):
-    title = "from where"
+    title = "source"
     parameter_name = "source"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
@@ -103,7 +110,7 @@ class JournalAdmin(ReadOnlyAdmin):
         EntityTypeFilter,
         WhoFilter,
         SourceFilter,
-        ("created_at", RangeDateTimeFilter),
+        ("created_at", DaysFilter),
     )
     search_fields = ("entity_name", "entity_id", "change_reason")
     search_help_text = "A revision, a name, or words of a reason"
@@ -127,7 +134,7 @@ class JournalAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """One change with its differences."""
-        if not self.has_view_permission(request):
+        if not self.has_view_permission(request) or request.method not in ("GET", "HEAD"):
             raise PermissionDenied
         key = unquote(object_id)
         row = ConfigurationAuditLog.objects.filter(pk=int(key)).first() if key.isdigit() and len(key) < 19 else None

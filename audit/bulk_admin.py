@@ -34,6 +34,7 @@ class BulkChange:
     right: str = "change"
     change: Callable[[Any, Mapping[str, Any]], None] | None = None
     form: type[BulkForm] = BulkForm
+    button: str = ""  # what the confirming button says; by default the title
 
 
 DELETE = BulkChange("Delete", "deleted", right="delete")
@@ -89,13 +90,12 @@ class BulkAdmin:
             raise ValidationError(
                 f"You were asked about {expected}, but the selection has {len(objects)} now. Select again."
             )
-        keys = [item.pk for item in objects]
-        allowed = set(permitted(request.user, bulk.right, queryset.model.objects.filter(pk__in=keys)).values_list("pk", flat=True))
+        allowed = set(permitted(request.user, bulk.right, queryset.all()).values_list("pk", flat=True))
         refused = [str(item) for item in objects if item.pk not in allowed]
         if refused:
             raise NotPermitted(f"You may not {bulk.title.lower()} {_list_names(refused)}.")
         if bulk.change is None:
-            queryset.model.objects.filter(pk__in=keys).delete()
+            queryset.model.objects.filter(pk__in=[item.pk for item in objects]).delete()
             return len(objects)
         for item in objects:
             bulk.change(item, cleaned)
@@ -119,6 +119,7 @@ class BulkAdmin:
             "media": self.media,
             "action": name,
             "bulk": bulk,
+            "button": bulk.button or bulk.title,
             "is_delete": bulk.change is None,
             "form": form,
             "count": count,

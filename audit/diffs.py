@@ -85,9 +85,20 @@ def _is_empty(value: Any) -> bool:
 
 def _describe(path: str, old: Any, new: Any) -> Difference:
     before, after = spell(old), spell(new)
-    long = any(text is not None and ("\n" in text or len(text) > SHORT) for text in (before, after))
+    long = (
+        _is_list(old)
+        or _is_list(new)
+        or any(text is not None and ("\n" in text or len(text) > SHORT) for text in (before, after))
+    )
     lines = _compare_lines(before or "", after or "") if long else ()
     return Difference(path, before, after, tuple(lines))
+
+
+def _is_list(value: Any) -> bool:
+    """Whether entries should stand on lines of their own: they are more than a few plain words."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return False
+    return any(set(item) & set(" ,;()\n") for item in value) or sum(map(len, value)) > SHORT
 
 
 def spell(value: Any) -> str | None:
@@ -99,7 +110,7 @@ def spell(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value) if sum(map(len, value)) < SHORT and "\n" not in "".join(value) else "\n".join(value)
+        return ", ".join(value) if not _is_list(value) else "\n".join(value)
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
 
 

@@ -101,7 +101,7 @@ class ReasonedForm:
 
 
 class GovernedForm(ReasonedForm, forms.ModelForm):
-    """Form of a governed object. It carries the version that the user has seen, and refuses to overwrite a newer one."""
+    """Form of a governed object. It carries the version that the user has seen, and never overwrites a newer one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -114,6 +114,11 @@ class GovernedForm(ReasonedForm, forms.ModelForm):
         if not self.instance._state.adding:
             self._check_version(cleaned.get("version"))
         return cleaned
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether somebody else was faster."""
+        return self.has_error(NON_FIELD_ERRORS, "stale")
 
     def _check_version(self, seen: int | None) -> None:
         if seen is None:
@@ -132,8 +137,8 @@ class GovernedForm(ReasonedForm, forms.ModelForm):
         self.add_error(
             None,
             ValidationError(
-                f"{who} changed this{when}{what}, after you had opened it. Nothing was stored. Your entries are still "
-                "below: copy what you need, load the page again and repeat your change.",
+                f"{who} changed this{when}{what}, after you had opened it. Your entries are still below: copy what you "
+                "need, load the page again and repeat your change.",
                 code="stale",
             ),
         )

@@ -12,11 +12,13 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import flatten_fieldsets, unquote
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from audit.bulk_admin import BulkAdmin
 from audit.changes import change_set, current_change_set
@@ -48,7 +50,7 @@ class PermittedAdmin(ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_filter_submit = True
-    compressed_fields = True
+    has_history = False  # whether there is a page that tells what happened to an object
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet:
         return permitted(request.user, "view", super().get_queryset(request))
@@ -78,6 +80,15 @@ class PermittedAdmin(ModelAdmin):
             known[key] = may_see_some(request.user, action, self.model)
         return known[key]
 
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        context = {"show_history": self.has_history, **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        raise Http404(f"There is no history of {self.opts.verbose_name_plural}.")
+
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
         """The journal is the record."""
 
@@ -103,6 +114,7 @@ class ReadOnlyAdmin(PermittedAdmin):
 class ChangeSetAdmin(PermittedAdmin, OpenViews):
     """Adds, changes and deletes in a change set with a reason. What refuses it is shown, and nothing is stored."""
 
+    has_history = True
     delete_confirmation_template = "admin/governed/delete_confirmation.html"
     object_history_template = "admin/governed/history.html"
     change_form_before_template = "admin/governed/form_head.html"
@@ -231,6 +243,7 @@ class GovernedAdmin(BulkAdmin, ChangeSetAdmin):
     """Admin of a governed model. `bulk_changes` are its bulk actions, besides deleting."""
 
     form = GovernedForm
+    formfield_overrides = {models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 4})}}
 
     def validate_early(self, request: HttpRequest, object_id: str | None) -> None:
         obj = None if object_id is None else self.get_object(request, unquote(object_id))
@@ -242,6 +255,15 @@ class GovernedAdmin(BulkAdmin, ChangeSetAdmin):
             fields = flatten_fieldsets(self.get_fieldsets(request, obj))
             form_class = self.get_form(request, obj, change=obj is not None, fields=fields)
             form_class(request.POST, request.FILES, instance=obj).is_valid()
+
+    def formfield_for_dbfield(self, db_field: models.Field, request: HttpRequest, **kwargs: Any) -> Any:
+        """Related objects are chosen in a form, not managed: each has a page of its own, with its own reason."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        widget = getattr(field, "widget", None)
+        if isinstance(widget, RelatedFieldWidgetWrapper):
+            widget.can_add_related = widget.can_change_related = False
+            widget.can_delete_related = widget.can_view_related = False
+        return field
 
     def get_readonly_fields(self, request: HttpRequest, obj: models.Model | None = None) -> tuple[str, ...]:
         """What identifies an object is fixed once it is stored."""

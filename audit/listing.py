@@ -211,7 +211,7 @@ class OrderingBackend(BaseFilterBackend):
 
     def filter_queryset(self, request: Request, queryset: models.QuerySet, view: Any) -> models.QuerySet:
         asked = request.query_params.get("ordering")
-        if asked is None:
+        if not asked:  # an empty parameter is an absent one, as with filters
             return queryset.order_by(*view.ordering, "pk")
         wanted = [name.strip() for name in asked.split(",")]
         unknown = [name for name in wanted if name.removeprefix("-") not in view.ordering_fields]
@@ -230,8 +230,9 @@ class OrderingBackend(BaseFilterBackend):
         fields = getattr(view, "ordering_fields", None)
         if not fields:
             return []
-        known = ", ".join(fields)
-        return [_parameter("ordering", {"type": "string"}, f"Comma-separated, a minus reverses: {known}.")]
+        one = f"-?({'|'.join(fields)})"
+        schema = {"type": "string", "pattern": f"^({one}(,{one})*)?$"}
+        return [_parameter("ordering", schema, f"Comma-separated, a minus reverses: {', '.join(fields)}.")]
 
 
 def rank(field: str, values: Iterable[str]) -> Case:
@@ -240,12 +241,25 @@ def rank(field: str, values: Iterable[str]) -> Case:
     return Case(*cases, default=Value(-1), output_field=IntegerField())
 
 
+def refuse_choice(choices: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What a filter says of a value that is not one of `choices`."""
+    return {"invalid_choice": f"This is not known. Known: {', '.join(value for value, _ in choices)}."}
+
+
+class KnownChoiceFilter(django_filters.ChoiceFilter):
+    """One of some values; the refusal says which they are."""
+
+    def __init__(self, *, choices: Iterable[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(choices=choices, error_messages=refuse_choice(choices), **kwargs)
+
+
 @extend_schema_field(OpenApiTypes.BOOL)
 class FlagFilter(django_filters.TypedChoiceFilter):
     """True or false, and nothing else: the usual boolean filter ignores what it does not know."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(choices=[(name, name) for name in FLAGS], coerce=FLAGS.__getitem__, **kwargs)
+        choices = [(name, name) for name in FLAGS]
+        super().__init__(choices=choices, coerce=FLAGS.__getitem__, error_messages=refuse_choice(choices), **kwargs)
 
 
 class MomentField(django_filters.fields.IsoDateTimeField):

@@ -16,6 +16,7 @@ from django.core.exceptions import (
 )
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404
+from django.utils.encoding import escape_uri_path
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
 
@@ -87,7 +88,7 @@ class Problem(exceptions.APIException):
             "title": KINDS[self.slug].title,
             "status": self.status_code,
             "detail": str(self.detail),
-            "instance": instance,
+            "instance": escape_uri_path(instance),
         }
         if self.errors:
             body["errors"] = [entry.document() for entry in self.errors[:MAX_ERRORS]]

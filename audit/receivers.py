@@ -10,7 +10,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import signals
+from django.utils import timezone
 from guardian.models import BaseObjectPermission
+from knox.models import AuthToken
 from simple_history.signals import post_create_historical_record
 
 from audit.changes import change_set
@@ -43,6 +45,8 @@ def connect() -> None:
     signals.pre_delete.connect(journal_deleted_user, sender=user_model, dispatch_uid="audit.user.deleted")
     signals.post_save.connect(journal_role, sender=Group, dispatch_uid="audit.role")
     signals.pre_delete.connect(journal_deleted_role, sender=Group, dispatch_uid="audit.role.deleted")
+    signals.post_save.connect(journal_token, sender=AuthToken, dispatch_uid="audit.token")
+    signals.post_delete.connect(journal_revoked_token, sender=AuthToken, dispatch_uid="audit.token.revoked")
     govern_membership(user_model.groups.through, "role_membership")
     govern_membership(user_model.user_permissions.through, "user_permission")
     govern_membership(Group.permissions.through, "role_permission")
@@ -107,6 +111,27 @@ def journal_user(
 def journal_deleted_user(sender: type[models.Model], instance: Any, **_: Any) -> None:
     """A deleted account stays in the journal by name."""
     _add("deleted", "user_deleted", "user", str(instance.pk), instance.get_username(), _user_document(instance), None)
+
+
+def _describe_token(token: AuthToken) -> tuple[str, str, dict[str, Any]]:
+    """Key and name in the journal, and the document: whose it is and how it begins, never enough to use it."""
+    key, name = token.token_key[:8], token.user.get_username()
+    document = {"user": name, "expiry": token.expiry.isoformat() if token.expiry else None}
+    return key, f"{name} {key}", document
+
+
+def journal_token(sender: type[models.Model], instance: AuthToken, created: bool, **_: Any) -> None:
+    """A token is a way in, so its coming is a change of who may do what."""
+    if created:
+        key, name, document = _describe_token(instance)
+        _add("created", "token_created", "token", key, name, None, document)
+
+
+def journal_revoked_token(sender: type[models.Model], instance: AuthToken, **_: Any) -> None:
+    """A token that was revoked, or found expired and swept away."""
+    key, name, document = _describe_token(instance)
+    expired = instance.expiry is not None and instance.expiry < timezone.now()
+    _add("deleted", "token_expired" if expired else "token_revoked", "token", key, name, document, None)
 
 
 def journal_role(sender: type[models.Model], instance: Any, created: bool, **_: Any) -> None:

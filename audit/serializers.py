@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import models
 from rest_framework import serializers
@@ -51,6 +51,17 @@ class StrictDecimalField(serializers.DecimalField):
         if not isinstance(data, int | float) or isinstance(data, bool):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class KnownChoiceField(serializers.ChoiceField):
+    """One of some values; the refusal says which they are."""
+
+    default_error_messages = {"invalid_choice": "{input} is not known. Known: {known}."}
+
+    def fail(self, key: str, **kwargs: Any) -> NoReturn:
+        if key == "invalid_choice":
+            kwargs = {"input": repr(kwargs["input"])[:100], "known": ", ".join(map(str, self.choices))}
+        super().fail(key, **kwargs)
 
 
 class ObjectField(serializers.DictField):
@@ -123,6 +134,7 @@ class GovernedSerializer(StrictMixin, serializers.ModelSerializer):
         models.TextField: StrictCharField,
         models.DecimalField: StrictDecimalField,
     }
+    serializer_choice_field = KnownChoiceField
     bookkeeping = ("version", "created_at", "updated_at")
     extra = ("permissions", "warnings", "change_reason")
 
@@ -132,9 +144,7 @@ class GovernedSerializer(StrictMixin, serializers.ModelSerializer):
             field_class, kwargs = ObjectField, {k: v for k, v in kwargs.items() if k in ("required", "help_text")}
         # Whether a value is taken is asked by the model, with everything else.
         kwargs["validators"] = [
-            validator
-            for validator in kwargs.get("validators", [])
-            if not isinstance(validator, UniqueValidator)
+            validator for validator in kwargs.get("validators", []) if not isinstance(validator, UniqueValidator)
         ]
         if not kwargs["validators"]:
             del kwargs["validators"]

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from audit.changes import ChangeSet, change_set
+from audit.changes import ChangeSet, change_set, clean_reason
 from audit.documents import canonical, plain
 from audit.governed import GovernedModel
 from audit.listing import OrderingBackend, SearchBackend, StrictFilterBackend, check_parameters, read_flag
@@ -46,14 +46,19 @@ def tag(version: int) -> str:
     return f'"{version}"'
 
 
-def check_precondition(request: Request, version: int) -> None:
-    """Refuse with 412 and the present tag unless `If-Match` is absent or names it; comparison is strong (RFC 9110)."""
+def check_precondition(request: Request, version: int | None) -> None:
+    """Refuse with 412 and the present tag unless `If-Match` is absent or names it; comparison is strong (RFC 9110).
+
+    `version` is None for an object that does not exist: then nothing matches.
+    """
     header = request.headers.get("If-Match")
     if header is None:
         return
     tags = parse_etags(header)
     if not tags:
         raise Problem("malformed", 'If-Match must be "*" or a list of quoted tags such as "12".')
+    if version is None:
+        raise Problem("stale", "You sent If-Match, but there is no such object yet.")
     if tags != ["*"] and tag(version) not in tags:
         raise Problem(
             "stale",
@@ -77,8 +82,8 @@ class ApiMixin:
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        # An action that does not exist is a 405, whatever its parameters are; a list checks them with its filters.
-        if getattr(self, "action", "") is not None and not getattr(self, "filters_list", False):
+        # A method that does not exist is a 405, whatever its parameters are; a list checks them with its filters.
+        if hasattr(self, request.method.lower()) and not getattr(self, "filters_list", False):
             check_parameters(request, self.query_parameters.get(request.method.lower(), ()))
 
     def finalize_response(self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -139,12 +144,14 @@ class ReadViewSet(ApiMixin, GenericViewSet):
         return item
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """What you may see of it, page by page. An unknown parameter or value is refused; an empty one is ignored."""
         if not may_see_some(request.user, VIEW, self.model):
             require(request.user, VIEW, self.model)
         page = self.paginate_queryset(self.filter_queryset(self.readable()))
         return self.get_paginated_response(self.show(page, many=True))
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """One of them."""
         return self.answer(self.get_object())
 
     def show(self, shown: Any, *, many: bool = False, warnings: Iterable[str] = ()) -> Any:
@@ -171,6 +178,12 @@ class WriteViewSet(ReadViewSet):
     """What every change has in common; the mixins below add the methods."""
 
     extras: ClassVar[tuple[str, ...]] = ()  # writable fields that are no fields of the model
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        # Said in any way, a reason that cannot be kept is a mistake, also where another one wins or nothing changes.
+        for reason in (request._request.origin.reason, request.query_params.get("change_reason", "")):
+            clean_reason(reason)
 
     def read_body(
         self, request: Request, *, partial: bool, instance: Any = None
@@ -218,6 +231,7 @@ class CreateMixin:
     """`POST` of a list."""
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Create one. `X-Revision` tells the last revision of all that this brought about."""
         require(request.user, ADD, self.model)
         reason, values, extras = self.read_body(request, partial=False)
         self.model(**values).full_clean(validate_constraints=False)
@@ -235,11 +249,16 @@ class UpdateMixin:
     """`PUT` and `PATCH` of one object, alike: the fields that are sent are changed, the others stay."""
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change the fields that are sent, and no other: PUT and PATCH alike.
+
+        What was read can be sent back: fields that only read are ignored. A change that changes nothing is answered
+        with 200 and leaves no revision.
+        """
         seen = self.get_object()
         self.require_some(seen)
-        check_precondition(request, seen.version)
         reason, values, extras = self.read_body(request, partial=True, instance=seen)
         self.require_changes(seen, values)
+        check_precondition(request, seen.version)
         apply(copy.copy(seen), values).full_clean(validate_constraints=False)
         self.check_extras(seen, extras)
         with change_set(reason=reason) as changes:
@@ -251,6 +270,7 @@ class UpdateMixin:
         return self.answer(self.reread(item), changes=changes)
 
     def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change the fields that are sent, and no other: PUT and PATCH alike."""
         return self.update(request, *args, **kwargs)
 
 
@@ -258,10 +278,12 @@ class DestroyMixin:
     """`DELETE` of one object."""
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Delete it; its history stays. 409 names what still depends on it."""
         seen = self.get_object()
         require(request.user, DELETE, seen)
+        reason = self.read_reason(request)
         check_precondition(request, seen.version)
-        with change_set(reason=self.read_reason(request)) as changes:
+        with change_set(reason=reason) as changes:
             item = self.reload(seen)
             check_precondition(request, item.version)
             self.remove(item)

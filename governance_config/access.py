@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.contrib.auth import authenticate
@@ -26,6 +27,7 @@ from audit.viewsets import ApiMixin
 from overrides.api import EXPORT_CONFIGURATION, VIEW_CONFIGURATION
 from reviews.models import ReviewSession
 
+logger = logging.getLogger(__name__)
 MAX_FAILURES = 10  # wrong passwords for one name from one address
 FAILURE_WINDOW = 60  # seconds
 
@@ -92,14 +94,14 @@ class TokenView(ApiMixin, APIView):
 
 
 class Failures:
-    """Wrong passwords for a name from an address: after some, the next have to wait. Counted in each process."""
+    """Wrong passwords for a name from an address: after some, the next have to wait. Counted in the cache."""
 
     def __init__(self, request: Request, username: str) -> None:
         self.key = f"failures:{request.META.get('REMOTE_ADDR', '')}:{username.encode().hex()[:150]}"
 
     def check(self) -> None:
         """Refuse with 429 while there were too many."""
-        if cache.get(self.key, 0) >= MAX_FAILURES:
+        if self._read() >= MAX_FAILURES:
             raise Problem(
                 "throttled",
                 f"Too many wrong passwords. Wait {FAILURE_WINDOW} seconds.",
@@ -108,8 +110,19 @@ class Failures:
 
     def count(self) -> None:
         """Count one more."""
-        cache.add(self.key, 0, FAILURE_WINDOW)
-        cache.incr(self.key)
+        seen = self._read()
+        try:
+            cache.set(self.key, seen + 1, FAILURE_WINDOW)
+        except Exception as error:
+            logger.warning("failed sign-ins are not counted: %s", type(error).__name__)
+
+    def _read(self) -> int:
+        try:
+            return cache.get(self.key, 0)
+        except Exception as error:
+            # Without the shared cache people can still sign in; only guessing is not slowed down.
+            logger.warning("failed sign-ins are not counted: %s", type(error).__name__)
+            return 0
 
 
 class MeSerializer(serializers.Serializer):

@@ -14,11 +14,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
+from knox.models import AuthToken
 from unfold.contrib.filters.admin import BooleanRadioFilter, RelatedDropdownFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from audit.badges import draw_chips, draw_switch
+from audit.badges import draw_chips, draw_moment, draw_switch
 from audit.forms import ReasonedForm
 from audit.governed_admin import ChangeSetAdmin, ReadOnlyAdmin
 from audit.models import ConfigurationAuditLog
@@ -48,6 +49,8 @@ def outranks(actor: Any, account: Any) -> bool:
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+# Tokens are made and revoked through the API, which shows a new one once.
+admin.site.unregister(AuthToken)
 
 
 @admin.register(User)
@@ -56,13 +59,18 @@ class AccountAdmin(ChangeSetAdmin, DjangoUserAdmin):
 
     form = AccountForm
     add_form = NewAccountForm
+    add_fieldsets = DjangoUserAdmin.add_fieldsets
     change_password_form = PasswordForm
     change_user_password_template = "admin/accounts/change_password.html"  # noqa: S105, a template
-    change_form_before_template = None
-    list_display = ("username", "full_name", "email", "roles", "active", "staff", "superuser", "last_login")
-    list_filter = (("is_active", BooleanRadioFilter), ("is_superuser", BooleanRadioFilter), ("groups", RelatedDropdownFilter))
+
+    list_display = ("username", "full_name", "email", "roles", "active", "staff", "superuser", "last_seen")
+    list_filter = (
+        ("is_active", BooleanRadioFilter),
+        ("is_superuser", BooleanRadioFilter),
+        ("groups", RelatedDropdownFilter),
+    )
     filter_horizontal = ()
-    formfield_overrides = {models.ManyToManyField: {"widget": UnfoldAdminCheckboxSelectMultiple}}
+    formfield_overrides = {models.ManyToManyField: {"widget": UnfoldAdminCheckboxSelectMultipleWidget}}
     readonly_fields = ("last_login", "date_joined")
     actions = None
     fieldsets = (
@@ -102,7 +110,7 @@ class AccountAdmin(ChangeSetAdmin, DjangoUserAdmin):
         return self._add_view(request, form_url, extra_context)
 
     @method_decorator(sensitive_post_parameters())
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         def show() -> HttpResponse:
             return super(AccountAdmin, self).user_change_password(request, id, form_url)
 
@@ -114,6 +122,10 @@ class AccountAdmin(ChangeSetAdmin, DjangoUserAdmin):
     @admin.display(description="Name")
     def full_name(self, account: Any) -> str:
         return account.get_full_name()
+
+    @admin.display(description="Last sign-in (UTC)", ordering="last_login")
+    def last_seen(self, account: Any) -> str:
+        return draw_moment(account.last_login)
 
     @admin.display(description="Roles")
     def roles(self, account: Any) -> str:
@@ -175,5 +187,3 @@ class RoleAdmin(ReadOnlyAdmin, DjangoGroupAdmin):
     @admin.display(description="Members")
     def members(self, group: Group) -> str:
         return draw_chips(group.user_set.order_by("username").values_list("username", flat=True), "persona") or "–"
-
-

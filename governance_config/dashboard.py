@@ -30,6 +30,7 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Complete the context of the index."""
     user = request.user
     context.update(
+        title="Overview",
         revision=current_revision(),
         rules=count_rules(user),
         review=last_review(user),
@@ -77,7 +78,8 @@ def last_review(user: Any) -> dict[str, Any] | None:
     if session is None:
         return {"session": None} if may(user, "view", ReviewSession) else None
     counts = read_counts(session)
-    return {"session": session, "bars": draw_bars(counts), "findings": sum(counts.values())}
+    link = f"&session__id__exact={session.pk}"
+    return {"session": session, "link": link, "bars": draw_bars(counts), "findings": sum(counts.values())}
 
 
 def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:

@@ -7,12 +7,22 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 
+from audit.bulk import MAX_UPDATES
 from audit.governed import GovernedModel
 from audit.listing import MAX_KEY
-from audit.problems import KINDS, MEDIA_TYPE
+from audit.problems import KINDS, MEDIA_TYPE, Entry, Problem
 from audit.viewsets import ReadViewSet, UpdateMixin, WriteViewSet
 
 PREFIX = re.compile(r"^/api/v1/(config/|reviews/)?")
+TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
+VERBS = {
+    "list": "List",
+    "retrieve": "Read",
+    "create": "Create",
+    "update": "Change",
+    "partial_update": "Change",
+    "destroy": "Delete",
+}
 OPTIONAL = ("warnings", "permissions")  # shown when there is something to say, or when asked for
 HEADERS = {
     "X-Request-ID": "Names this request in the server's logs; yours, if you sent one.",
@@ -51,7 +61,10 @@ class GovernanceSchema(AutoSchema):
     """Adds to each operation what all of them have in common."""
 
     def get_tags(self) -> list[str]:
-        return [PREFIX.sub("", self.path).split("/")[0]] if self.path.startswith("/api/") else ["health"]
+        if not self.path.startswith("/api/"):
+            return ["health"]
+        first = PREFIX.sub("", self.path).split("/")[0]
+        return [{"sessions": "reviews", "schema.json": "schema"}.get(first, first)]
 
     def get_operation_id(self) -> str:
         steps = [step for step in PREFIX.sub("", self.path).split("/") if step and not step.startswith("{")]
@@ -60,6 +73,15 @@ class GovernanceSchema(AutoSchema):
             return name
         verb = "list" if self.method == "GET" and self._is_list_view() else self.method_mapping[self.method.lower()]
         return f"{name}_{verb}"
+
+    def get_summary(self) -> str | None:
+        verb = VERBS.get(getattr(self.view, "action", None) or "")
+        return f"{verb} {self._find_noun()}" if verb else None
+
+    def _find_noun(self) -> str:
+        meta = self.view.queryset.model._meta
+        name = meta.verbose_name_plural if self._is_list_view() else f"one {meta.verbose_name}"
+        return str(name)
 
     def get_request_serializer(self) -> Any:
         serializer = super().get_request_serializer()
@@ -76,6 +98,8 @@ class GovernanceSchema(AutoSchema):
             self._describe_key(each)
         if parameters:
             operation["parameters"] = parameters
+        if self.path.endswith("/configuration"):
+            operation["responses"]["304"] = {"description": "Nothing has changed."}
         for status in self._list_problems(operation):
             operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
         for status, response in operation["responses"].items():
@@ -102,7 +126,7 @@ class GovernanceSchema(AutoSchema):
         if self._is_write:
             found.append(parameter("X-Change-Reason", "Why; stands in the journal.", maxLength=2000))
             if self._names_object or self.view.action == "assign":
-                found.append(parameter("If-Match", "Only if the object has this `ETag` still; else 412."))
+                found.append(parameter("If-Match", "Only if the object has this `ETag` still; else 412.", pattern=TAGS))
         if self.method == "DELETE" and isinstance(self.view, WriteViewSet):
             found.append(parameter("change_reason", "Why; stands in the journal.", where="query", maxLength=2000))
         if self.method == "GET" and getattr(self.view, "object_actions", ()):
@@ -121,10 +145,10 @@ class GovernanceSchema(AutoSchema):
             described["schema"] = {"type": "string", "pattern": f"^{self.view.lookup_value_regex}$"}
 
     def _list_problems(self, operation: dict[str, Any]) -> list[int]:
-        public = not self.view.get_authenticators() and "auth/token" not in self.path
+        public = not self.view.get_authenticators()
         statuses = {503} if "health" not in self.get_tags() or self.path == "/readyz" else set()
         statuses |= {400}
-        if not public:
+        if not public or "auth/token" in self.path:
             statuses |= {401}
         if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export")):
             statuses |= {403}
@@ -132,8 +156,10 @@ class GovernanceSchema(AutoSchema):
             statuses |= {404}
         if "requestBody" in operation:
             statuses |= {413, 415}
+        if self.method != "GET" and not public:
+            statuses |= {403}  # also a session without its CSRF token
         if self._is_write and self._is_governed:
-            statuses |= {403, 409, 412}
+            statuses |= {409} if self.view.action == "create" else {409, 412}
         if "auth/token" in self.path and self.method == "POST":
             statuses |= {429}
         return sorted(statuses)
@@ -154,19 +180,34 @@ class GovernanceSchema(AutoSchema):
 def complete_document(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Last step of the generation: the shape of problems, and which fields are not always there."""
     components = result["components"]
-    for schema in components["schemas"].values():
-        if "required" in schema:
-            schema["required"] = [name for name in schema["required"] if name not in OPTIONAL]
+    for name, schema in components["schemas"].items():
+        if name.endswith("Request"):
+            schema["additionalProperties"] = False  # what only reads is accepted all the same, and ignored
+        elif "properties" in schema:  # an answer has all of its fields
+            schema["required"] = [field for field in schema["properties"] if field not in OPTIONAL]
+    updates = components["schemas"]["AnalysisRuleBulkRequest"]["properties"]["updates"]
+    updates |= {"minItems": 1, "maxItems": MAX_UPDATES}
     components["schemas"]["Problem"] = problem_schema()
     components["responses"] = {
         f"Problem{status}": {
             "description": meaning,
             "headers": {name: header(name) for name in ["X-Request-ID", *PROBLEM_HEADERS.get(status, [])]},
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": problem_example(status)}
+            },
         }
         for status, meaning in sorted(MEANINGS.items())
     }
     return result
+
+
+def problem_example(status: int) -> dict[str, Any]:
+    """What a problem of this status looks like."""
+    slug = next(slug for slug, kind in KINDS.items() if kind.status == status)
+    example = Problem(slug, KINDS[slug].advice).document("/api/v1/config/analysis-rules/1")
+    if slug == "invalid":
+        example["errors"] = [Entry("/severity", "'bad' is not known.", "invalid_choice").document()]
+    return example
 
 
 def problem_schema() -> dict[str, Any]:

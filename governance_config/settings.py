@@ -178,8 +178,9 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
+STATIC_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
 # Without a collected folder the files are served from where the packages keep them: `make run` needs no build step.
-WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
+WHITENOISE_USE_FINDERS = next(STATIC_ROOT.iterdir(), None) is None
 WHITENOISE_AUTOREFRESH = False
 
 SESSION_COOKIE_HTTPONLY = True

@@ -13,11 +13,17 @@ def find_style(request: HttpRequest) -> str:
     return static("governance/admin.css")
 
 
+def find_icon(request: HttpRequest) -> str:
+    """Address of the icon in the browser's tab."""
+    return static("governance/icon.svg")
+
+
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Code-review governance",
     "SITE_HEADER": "Code-review governance",
     "SITE_SUBHEADER": "Rules, personas and who changed them",
     "SITE_SYMBOL": "rule",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": find_icon}],
     "SITE_URL": None,
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,

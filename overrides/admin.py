@@ -8,10 +8,11 @@ from django.contrib import admin
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
-from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
-from audit.badges import draw_chip
+from audit.badges import draw_chip, draw_moment
 from audit.diffs import Difference, compare
+from audit.filters import DaysFilter
 from audit.governed_admin import ChangeSetAdmin, GovernedAdmin, ReadOnlyAdmin
 from overrides.choices import OverrideStatus
 from overrides.models import GovernanceRuleOverride
@@ -22,19 +23,20 @@ from overrides.validation import merge_patch
 class OverrideAdmin(ReadOnlyAdmin):
     """Overrides with what they change, who asked, who agreed and when they end."""
 
+    has_history = True
     object_history_template = ChangeSetAdmin.object_history_template
     history_view = ChangeSetAdmin.history_view
     history_of = GovernedAdmin.history_of
-    list_display = ("rule_name", "changes", "state", "created_by", "approved_by", "expires_at", "ends")
-    list_filter = (("status", ChoicesCheckboxFilter), ("expires_at", RangeDateTimeFilter))
+    list_display = ("rule_name", "changes", "state", "created_by", "approved_by", "until", "ends")
+    list_filter = (("status", ChoicesCheckboxFilter), ("expires_at", DaysFilter))
     search_fields = ("rule_name", "reason", "created_by", "approved_by")
     actions = None
     fieldsets = (
         (None, {"fields": ("rule_name", "target_type", "state", "reason")}),
         ("What it changes", {"fields": ("difference", "paths")}),
-        ("Who and how long", {"fields": ("created_by", "created_at", "approved_by", "expires_at", "ends")}),
+        ("Who and how long", {"fields": ("created_by", "asked_at", "approved_by", "until", "ends")}),
     )
-    readonly_fields = ("state", "difference", "ends", "created_at")
+    readonly_fields = ("state", "difference", "until", "ends", "asked_at")
 
     @admin.display(description="Changes")
     def changes(self, override: GovernanceRuleOverride) -> str:
@@ -45,6 +47,14 @@ class OverrideAdmin(ReadOnlyAdmin):
         # Readers judge by the clock: an active override that has ended is not in force, whatever its row says.
         lapsed = override.expires_at is not None and override.expires_at <= timezone.now()
         return draw_chip("expired" if override.status == OverrideStatus.ACTIVE and lapsed else override.status)
+
+    @admin.display(description="Until (UTC)", ordering="expires_at")
+    def until(self, override: GovernanceRuleOverride) -> str:
+        return draw_moment(override.expires_at)
+
+    @admin.display(description="Asked for (UTC)", ordering="created_at")
+    def asked_at(self, override: GovernanceRuleOverride) -> str:
+        return draw_moment(override.created_at)
 
     @admin.display(description="Ends")
     def ends(self, override: GovernanceRuleOverride) -> str:
@@ -72,5 +82,3 @@ def draw_differences(differences: list[Difference]) -> SafeString:
     """Differences as a table."""
     entry = {"differences": differences, "action": "updated"}
     return mark_safe(render_to_string("admin/governed/differences.html", {"entry": entry}))  # noqa: S308, a template
-
-

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from audit.exchange import dump, export_document
-from audit.listing import FlagFilter
+from audit.listing import FlagFilter, KnownChoiceFilter
 from audit.permissions import require_holding
 from audit.problems import Entry, invalid
 from audit.serializers import ObjectField
@@ -76,8 +76,8 @@ class OverrideFilters(django_filters.FilterSet):
     """What a list of overrides can be limited to."""
 
     rule_name = django_filters.CharFilter()
-    target_type = django_filters.ChoiceFilter(choices=TargetType.choices)
-    status = django_filters.ChoiceFilter(choices=OverrideStatus.choices)
+    target_type = KnownChoiceFilter(choices=TargetType.choices)
+    status = KnownChoiceFilter(choices=OverrideStatus.choices)
     enabled = FlagFilter()
     created_by = django_filters.CharFilter()
     approved_by = django_filters.CharFilter()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import BooleanRadioFilter, DropdownFilter, RelatedDropdownFilter
 
-from audit.badges import draw_chips, draw_switch
+from audit.badges import draw_chips, draw_moment, draw_switch
+from audit.bulk_admin import BulkChange
 from audit.governed_admin import GovernedAdmin
 from audit.permissions import may
 from personas.forms import AssignmentForm, PersonaForm, RuleWithPersonasForm
@@ -24,12 +28,14 @@ class PersonaAdmin(GovernedAdmin):
     """The voices."""
 
     form = PersonaForm
-    list_display = ("name", "title", "looks_after", "speaks_for", "updated_at")
+    list_display = ("name", "title", "looks_after", "speaks_for", "updated")
     search_fields = ("name", "title", "description")
     fieldsets = (
         (None, {"fields": ("name", "title", "description", "rule_types")}),
         ("How it speaks", {"fields": ("voice",)}),
+        ("For which rules", {"fields": ("assigned",)}),
     )
+    readonly_fields = ("assigned",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         speaking = Count("assignments", filter=Q(assignments__is_active=True))
@@ -43,6 +49,22 @@ class PersonaAdmin(GovernedAdmin):
     def speaks_for(self, persona: Persona) -> int:
         return persona.rules_here
 
+    @admin.display(description="Rules")
+    def assigned(self, persona: Persona) -> str:
+        if persona.pk is None:
+            return "none yet"
+        address = reverse("admin:personas_personaruleassignment_changelist")
+        query = f"?persona__name__exact={persona.name}&is_active__exact=1"
+        return format_html('<a href="{}{}">{} rules</a>', address, query, self.speaks_for(persona))
+
+    @admin.display(description="Updated (UTC)", ordering="updated_at")
+    def updated(self, persona: Persona) -> str:
+        return draw_moment(persona.updated_at)
+
+
+def _end(assignment: PersonaRuleAssignment, cleaned: Mapping[str, Any]) -> None:
+    assignment.is_active = False
+
 
 @admin.register(PersonaRuleAssignment)
 class AssignmentAdmin(GovernedAdmin):
@@ -54,6 +76,7 @@ class AssignmentAdmin(GovernedAdmin):
     list_select_related = ("rule", "persona")
     search_fields = ("rule__name", "persona__name", "assignment_reason")
     autocomplete_fields = ("rule",)
+    bulk_changes = {"end": BulkChange("End", "ended", change=_end)}
     fieldsets = ((None, {"fields": ("rule", "persona", "confidence_score", "assignment_reason", "is_active")}),)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -90,7 +113,7 @@ class RuleWithPersonasAdmin(AnalysisRuleAdmin):
     """The rules, with who speaks for them."""
 
     form = RuleWithPersonasForm
-    list_display = ("name", "shown_title", "rule_type", "badge", "speakers", "shown_plugin", "switch", "shown_status", "updated")
+    list_display = ("titled", "rule_type", "badge", "speakers", "shown_plugin", "switch", "shown_status", "updated")
     list_filter = (*AnalysisRuleAdmin.list_filter[:4], PersonaFilter, *AnalysisRuleAdmin.list_filter[4:-1], TagFilter)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:

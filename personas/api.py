@@ -15,11 +15,12 @@ from rest_framework.response import Response
 
 from audit.changes import change_set
 from audit.errors import FieldError
-from audit.listing import MAX_KEY, FlagFilter
+from audit.listing import MAX_KEY, FlagFilter, KnownChoiceFilter
 from audit.permissions import ADD, CHANGE, DELETE, VIEW, may, permitted, require
 from audit.problems import Entry, invalid
 from audit.serializers import (
     GovernedSerializer,
+    KnownChoiceField,
     StrictCharField,
     StrictDecimalField,
     StrictIntegerField,
@@ -77,7 +78,7 @@ class PersonaSerializer(GovernedSerializer):
     """A reviewer's voice: who explains a finding, and what they care for."""
 
     rule_types = serializers.ListField(
-        child=serializers.ChoiceField(choices=RuleType.choices),
+        child=KnownChoiceField(choices=RuleType.choices),
         required=False,
         help_text="Rule types that it looks after by default; empty: any, but never by default.",
     )
@@ -103,7 +104,7 @@ class PersonaSerializer(GovernedSerializer):
 class PersonaFilters(django_filters.FilterSet):
     """What a list of personas can be limited to."""
 
-    rule_type = django_filters.ChoiceFilter(
+    rule_type = KnownChoiceFilter(
         choices=RuleType.choices, method="filter_rule_type", label="Personas that look after this type."
     )
 
@@ -202,6 +203,10 @@ class AssignmentViewSet(DestroyMixin, WriteViewSet):
         "persona_name": "persona_id",
     }
 
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Let the persona speak for the rule no more; the assignment stays, ended."""
+        return super().destroy(request, *args, **kwargs)
+
     def remove(self, item: PersonaRuleAssignment) -> None:
         """Ending an assignment keeps its row."""
         if item.is_active:
@@ -221,7 +226,7 @@ class AssignmentViewSet(DestroyMixin, WriteViewSet):
             with change_set(reason=wish.get("change_reason", "")) as changes:
                 known = PersonaRuleAssignment.objects.filter(rule=rule, persona=persona, is_active=True).first()
                 require(request.user, CHANGE if known else ADD, self.model)
-                check_precondition(request, known.version if known else 0)
+                check_precondition(request, known.version if known else None)
                 assignment = services.assign(rule=rule, persona=persona, **given)
         except ValidationError as error:
             raise rename_errors(error, NAMES_IN_API) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from audit.forms import GovernedForm
 from personas.models import Persona, PersonaRuleAssignment
@@ -19,7 +19,7 @@ class PersonaForm(GovernedForm):
     rule_types = forms.MultipleChoiceField(
         choices=RuleType.choices,
         required=False,
-        widget=UnfoldAdminCheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text=Persona._meta.get_field("rule_types").help_text,
     )
 
@@ -43,7 +43,7 @@ class RuleWithPersonasForm(RuleForm):
 
     personas = forms.MultipleChoiceField(
         required=False,
-        widget=UnfoldAdminCheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="Who speaks for the rule. A new rule without any gets the persona that looks after its type.",
     )
 
@@ -56,6 +56,4 @@ class RuleWithPersonasForm(RuleForm):
             for persona in Persona.objects.all()
         ]
         if not self.instance._state.adding:
-            self.initial["personas"] = [
-                item.persona_id for item in self.instance.assignments.all() if item.is_active
-            ]
+            self.initial["personas"] = [item.persona_id for item in self.instance.assignments.all() if item.is_active]

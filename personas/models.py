@@ -19,6 +19,15 @@ from audit.permissions import RoleGrant, UserGrant
 from personas import validation
 from rules.models import AnalysisRule
 
+RESERVED = ("assign", "assignments")  # routes beside those of the personas
+
+
+def check_not_reserved(name: str) -> None:
+    """Raise if the API could not tell the persona from a route of its own."""
+    if name in RESERVED:
+        raise ValidationError(f"{name!r} is reserved: choose another name.", code="reserved")
+
+
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
 )
@@ -33,7 +42,10 @@ class Persona(GovernedModel):
     exchange_fields = ("name", "title", "description", "voice", "rule_types")
 
     name = models.CharField(
-        max_length=50, unique=True, validators=[check_name], help_text="The key in assignments and file names; fixed."
+        max_length=50,
+        unique=True,
+        validators=[check_name, check_not_reserved],
+        help_text="The key in assignments and file names; fixed.",
     )
     title = models.CharField(max_length=200, blank=True, help_text="Such as: The security engineer.")
     description = models.TextField(blank=True)
@@ -61,6 +73,7 @@ class Persona(GovernedModel):
 
     def clean(self) -> None:
         super().clean()
+        validation.check_persona_name(self.name)
         validation.check_rule_types(self.rule_types)
 
 

@@ -10,6 +10,14 @@ from django.core.exceptions import ValidationError
 from audit.errors import FieldError
 from rules.choices import RuleType
 
+RESERVED = ("assign", "assignments")  # routes of the API beside the personas
+
+
+def check_persona_name(name: str) -> None:
+    """Raise if a persona of this name could not be reached over the API."""
+    if name in RESERVED:
+        raise ValidationError({"name": f"The names {' and '.join(RESERVED)} are reserved."})
+
 
 def check_rule_types(rule_types: Any) -> None:
     """Raise unless `rule_types` is a list of known rule types, each once."""

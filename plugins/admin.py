@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+
 from audit.badges import draw_chip, draw_switch
 from audit.bulk_admin import BulkChange
 from audit.forms import GovernedForm

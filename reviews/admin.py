@@ -9,9 +9,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from unfold.contrib.filters.admin import ChoicesCheckboxFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 
-from audit.badges import draw_chip, draw_chips
+from audit.badges import draw_chip, draw_chips, draw_moment
+from audit.filters import DaysFilter
 from audit.governed_admin import PermittedAdmin, ReadOnlyAdmin
 from reviews.models import DiscoveredIssue, ReviewSession
 from rules.admin import RANK
@@ -34,7 +35,7 @@ class ReviewSessionAdmin(ReadOnlyAdmin):
         "began",
     )
     list_display_links = ("shown",)
-    list_filter = (("status", ChoicesCheckboxFilter), ("started_at", RangeDateTimeFilter))
+    list_filter = (("status", ChoicesCheckboxFilter), ("started_at", DaysFilter))
     search_fields = ("codebase", "root", "started_by")
     fieldsets = (
         (None, {"fields": ("codebase", "root", "state", "findings", "all_issues")}),
@@ -81,7 +82,7 @@ class ReviewSessionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Started (UTC)", ordering="started_at")
     def began(self, session: ReviewSession) -> str:
-        return f"{session.started_at:%Y-%m-%d %H:%M:%S}"
+        return draw_moment(session.started_at)
 
     @admin.display(description="Files left out")
     def left_out(self, session: ReviewSession) -> str:

@@ -11,7 +11,7 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit.listing import MomentFilter, rank
+from audit.listing import KnownChoiceFilter, MomentFilter, rank
 from audit.permissions import VIEW, permitted
 from audit.serializers import ObjectField
 from audit.viewsets import ReadViewSet
@@ -52,7 +52,7 @@ class DiscoveredIssueSerializer(serializers.ModelSerializer):
 class ReviewSessionFilters(django_filters.FilterSet):
     """What a list of sessions can be limited to."""
 
-    status = django_filters.ChoiceFilter(choices=ReviewSession.Status.choices)
+    status = KnownChoiceFilter(choices=ReviewSession.Status.choices)
     codebase = django_filters.CharFilter()
     started_by = django_filters.CharFilter()
     since = MomentFilter(field_name="started_at", lookup_expr="gte", label="Started at this moment or later.")
@@ -67,9 +67,9 @@ class DiscoveredIssueFilters(django_filters.FilterSet):
     """What a list of findings can be limited to."""
 
     rule_name = django_filters.CharFilter()
-    rule_type = django_filters.ChoiceFilter(choices=RuleType.choices)
-    severity = django_filters.ChoiceFilter(choices=Severity.choices)
-    min_severity = django_filters.ChoiceFilter(
+    rule_type = KnownChoiceFilter(choices=RuleType.choices)
+    severity = KnownChoiceFilter(choices=Severity.choices)
+    min_severity = KnownChoiceFilter(
         choices=Severity.choices, method="filter_min_severity", label="This severity or a worse one."
     )
     path = django_filters.CharFilter(lookup_expr="startswith", label="Paths that begin so.")

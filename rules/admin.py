@@ -16,10 +16,9 @@ from unfold.contrib.filters.admin import (
     TextFilter,
 )
 
-from audit.badges import draw_chip, draw_switch
+from audit.badges import draw_chip, draw_moment, draw_switch
 from audit.bulk_admin import BulkChange
 from audit.governed_admin import GovernedAdmin
-from audit.permissions import permitted
 from rules.choices import RuleStatus, RuleType, Severity
 from rules.forms import RuleForm, SeverityForm
 from rules.models import AnalysisRule
@@ -83,27 +82,17 @@ class AnalysisRuleAdmin(GovernedAdmin):
         ("What it says", {"fields": ("message", "remediation", "references", "tags")}),
     )
 
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Plugins are chosen here, not managed: no links beside the field."""
-        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
-        if db_field.name == "plugin" and field is not None:
-            field.queryset = permitted(request.user, "view", field.queryset)
-            field.empty_label = None
-        return field
-
-    def get_form(self, request: HttpRequest, obj: AnalysisRule | None = None, **kwargs: Any) -> type:
-        form = super().get_form(request, obj, **kwargs)
-        if "plugin" in form.base_fields:
-            widget = form.base_fields["plugin"].widget
-            widget.can_add_related = widget.can_change_related = widget.can_delete_related = False
-            widget.can_view_related = False
-        return form
-
     def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Nobody should get a type that he did not choose."""
         if db_field.name == "rule_type":
             kwargs["choices"] = [("", "Select value"), *RuleType.choices]
         return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if db_field.name == "plugin":
+            field.empty_label = None
+        return field
 
     @admin.display(description="Rule", ordering="name")
     def titled(self, rule: AnalysisRule) -> str:
@@ -127,4 +116,4 @@ class AnalysisRuleAdmin(GovernedAdmin):
 
     @admin.display(description="Updated (UTC)", ordering="updated_at")
     def updated(self, rule: AnalysisRule) -> str:
-        return f"{rule.updated_at:%Y-%m-%d %H:%M}"
+        return draw_moment(rule.updated_at)

@@ -12,8 +12,8 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit.bulk import BulkAnswerSerializer, BulkMixin, BulkSerializer
-from audit.listing import MAX_KEY, FlagFilter, rank
+from audit.bulk import MAX_UPDATES, BulkAnswerSerializer, BulkMixin, BulkSerializer
+from audit.listing import MAX_KEY, FlagFilter, KnownChoiceFilter, rank
 from audit.problems import Entry, invalid
 from audit.serializers import GovernedSerializer, ObjectField, StrictCharField, StrictIntegerField, StrictSerializer
 from audit.viewsets import GovernedViewSet
@@ -86,19 +86,19 @@ class AnalysisRuleUpdateSerializer(AnalysisRuleSerializer):
 class AnalysisRuleBulkSerializer(BulkSerializer):
     """A bulk change of rules."""
 
-    updates = AnalysisRuleUpdateSerializer(many=True)
+    updates = AnalysisRuleUpdateSerializer(many=True, allow_empty=False, max_length=MAX_UPDATES)
 
 
 class AnalysisRuleFilters(django_filters.FilterSet):
     """What a list of rules can be limited to."""
 
-    rule_type = django_filters.ChoiceFilter(choices=RuleType.choices)
-    severity = django_filters.ChoiceFilter(choices=Severity.choices)
-    min_severity = django_filters.ChoiceFilter(
+    rule_type = KnownChoiceFilter(choices=RuleType.choices)
+    severity = KnownChoiceFilter(choices=Severity.choices)
+    min_severity = KnownChoiceFilter(
         choices=Severity.choices, method="filter_min_severity", label="This severity or a worse one."
     )
     enabled = FlagFilter()
-    status = django_filters.ChoiceFilter(choices=RuleStatus.choices)
+    status = KnownChoiceFilter(choices=RuleStatus.choices)
     plugin = django_filters.CharFilter(method="filter_plugin", label="Name of a plugin.")
     tag = django_filters.CharFilter(method="filter_tag", label="A tag that the rule carries.")
     file_type = django_filters.CharFilter(

@@ -104,6 +104,7 @@ def errors(response: Any) -> dict[str, list[str]]:
 
 def text(response: Any) -> str:
     """The page without its markup."""
+
     class Text(HTMLParser):
         words: list[str] = []
 

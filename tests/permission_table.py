@@ -5,7 +5,7 @@ A row names who may; everybody else is refused. `seen_by` are those who may know
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 VIEWER, RULES, PLUGINS, PERSONAS, APPROVER, AUDITOR, ADMIN = ROLES = (
@@ -133,7 +133,7 @@ class Pages:
     add: tuple[str, ...] = ()
     change: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
-    more: tuple[str, ...] = field(default=())  # further page names of this model, for those who may change
+    history: bool = True  # whether the journal tells of these objects
 
 
 ADMIN_PAGES = [
@@ -144,9 +144,9 @@ ADMIN_PAGES = [
         "personas.personaruleassignment", "assignment", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)
     ),
     Pages("overrides.governanceruleoverride", "override", ROLES),
-    Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,)),
-    Pages("reviews.discoveredissue", "issue", ROLES),
+    Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,), history=False),
+    Pages("reviews.discoveredissue", "issue", ROLES, history=False),
     Pages("audit.configurationauditlog", "change", (AUDITOR, ADMIN)),
     Pages("auth.user", "user", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),
-    Pages("auth.group", "group", (ADMIN,)),
+    Pages("auth.group", "group", (ADMIN,), history=False),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from audit.models import ConfigurationAuditLog
 
@@ -34,7 +35,7 @@ def expect_problem(response: Any, status: int, slug: str, *pointers: str) -> dic
     assert body["type"] == f"/problems/{slug}"
     assert body["status"] == status
     assert body["title"] and body["detail"]
-    assert body["instance"] == response.wsgi_request.path
+    assert unquote(body["instance"]) == response.wsgi_request.path and body["instance"].isascii()
     if pointers:
         assert sorted(entry["pointer"] for entry in body["errors"]) == sorted(pointers)
         assert all(entry["detail"] and entry["code"] for entry in body["errors"])

@@ -6,7 +6,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
 from audit.permissions import grant
-from personas.models import Persona
+from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
 from tests.admin_client import REASON, address, said, sign_in, text
@@ -176,3 +176,23 @@ def test_health_is_checked_without_a_reason_and_without_a_journal_row():
     response = run(browser, "check_now", [plugin], index="0")
     assert "patterns: Healthy." in said(response)
     assert current_revision() == before
+
+
+def test_assignments_are_ended_and_kept():
+    make_persona("security")
+    rules = [make_rule(), make_rule()]
+    browser = sign_in(make_user("persona manager"))
+    response = confirm(browser, "end", list(PersonaRuleAssignment.objects.all()))
+    assert response.status_code == 302, text(response)
+    assert list(PersonaRuleAssignment.objects.values_list("is_active", flat=True)) == [False, False]
+    rows = ConfigurationAuditLog.objects.filter(change_type="persona_unassigned")
+    assert {row.entity_name for row in rows} == {f"security for {rule.name}" for rule in rules}
+
+
+def test_the_persona_leads_to_the_rules_it_speaks_for():
+    persona = make_persona("security")
+    rule = make_rule()
+    browser = sign_in(make_user("persona manager"))
+    page = browser.get(address("change", persona)).content.decode()
+    link = next(link for link in page.split('"') if "persona__name__exact=security" in link)
+    assert rule.name in text(browser.get(link.replace("&amp;", "&")))

@@ -17,12 +17,19 @@ pytestmark = pytest.mark.django_db
 
 ROLES = ("none", "viewer", "rule editor", "plugin manager", "persona manager", "override approver", "auditor")
 SEEN_BY_ALL_ROLES = "rule plugin persona assignment override session issue".split()
-CHANGED_BY = {"rule": "rule editor", "plugin": "plugin manager", "persona": "persona manager", "assignment": "persona manager"}
+CHANGED_BY = {
+    "rule": "rule editor",
+    "plugin": "plugin manager",
+    "persona": "persona manager",
+    "assignment": "persona manager",
+}
 
 
 def make_everything():
     rule, persona = make_rule(), make_persona("security")
-    session = ReviewSession.objects.create(codebase="app", root="/app", revision=1, started_by="ada", status="completed")
+    session = ReviewSession.objects.create(
+        codebase="app", root="/app", revision=1, started_by="ada", status="completed"
+    )
     issue = DiscoveredIssue.objects.create(
         session=session, rule_name=rule.name, rule_type="security", severity="high", path="a.py", message="eval",
         start_line=1, start_column=1, end_line=1, end_column=5,
@@ -82,7 +89,9 @@ def test_deletions_are_for_those_who_may_delete(role):
             assert type(thing)._base_manager.filter(pk=thing.pk).exists(), kind
 
 
-@pytest.mark.parametrize("model", [Plugin, GovernanceRuleOverride, ReviewSession, DiscoveredIssue, ConfigurationAuditLog])
+@pytest.mark.parametrize(
+    "model", [Plugin, GovernanceRuleOverride, ReviewSession, DiscoveredIssue, ConfigurationAuditLog]
+)
 def test_what_comes_from_elsewhere_cannot_be_added_even_by_a_superuser(model):
     browser = sign_in(make_user(superuser=True))
     assert browser.get(address("add", model)).status_code == 403

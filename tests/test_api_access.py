@@ -1,6 +1,7 @@
 """Tokens, sessions, the caller's own rights and his frontend's state."""
 
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from django.core.cache import cache
@@ -102,6 +103,14 @@ def test_guessing_a_password_is_slowed_down():
     assert int(response["Retry-After"]) > 0
     make_user(username="berta")
     assert APIClient().post(TOKEN, {"username": "berta", "password": PASSWORD}).status_code == 201
+
+
+def test_people_sign_in_while_the_cache_is_down():
+    make_user(username="anna")
+    broken = {"get.side_effect": ConnectionError("no route"), "set.side_effect": ConnectionError("no route")}
+    with patch("governance_config.access.cache", **broken):
+        assert APIClient().post(TOKEN, {"username": "anna", "password": "wrong"}).status_code == 401
+        assert APIClient().post(TOKEN, {"username": "anna", "password": PASSWORD}).status_code == 201
 
 
 def test_credentials_are_checked_for_their_shape():

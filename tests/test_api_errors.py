@@ -96,7 +96,8 @@ def test_a_method_that_is_not_there_names_those_that_are(editor):
     expect_problem(response, 405, "method-not-allowed")
     assert response["Allow"] == "GET, POST, HEAD"
     expect_problem(editor.options(RULES), 405, "method-not-allowed")
-    expect_problem(editor.generic("TRACE", RULES), 405, "method-not-allowed")
+    for address in (RULES, f"{RULES}?colour=1", "/api/v1/me?colour=1", f"{CONFIG}/export?colour=1"):
+        expect_problem(editor.generic("TRACE", address), 405, "method-not-allowed")
 
 
 @pytest.mark.parametrize(

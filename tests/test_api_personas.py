@@ -36,6 +36,8 @@ def test_a_persona_is_created_changed_and_deleted(manager):
 def test_a_personas_mistakes_are_named(manager):
     response = manager.post(PERSONAS, {"name": "Not A Name", "rule_types": ["security", "magic"], "colour": 1})
     expect_problem(response, 400, "invalid", "#/name", "#/rule_types/1", "#/colour")
+    for name in ("assign", "assignments"):
+        expect_problem(manager.post(PERSONAS, {"name": name}), 400, "invalid", "#/name")
     make_persona("ops")
     expect_problem(manager.post(PERSONAS, {"name": "ops"}), 400, "invalid", "#/name")
     expect_problem(manager.patch(f"{PERSONAS}/ops", {"name": "other"}), 400, "invalid", "#/name")
@@ -146,6 +148,14 @@ def test_a_pair_that_exists_is_updated_with_what_is_given(manager):
         ASSIGN, {"rule_id": rule.pk, "persona_name": "careful"}, headers={"If-Match": f'"{made.version}"'}
     )
     expect_problem(stale, 412, "stale")
+
+
+def test_if_match_matches_no_assignment_that_is_not_there(manager):
+    rule, _ = make_rule(), make_persona("careful", rule_types=[])
+    for tag in ("*", '"0"'):
+        response = manager.put(ASSIGN, {"rule_id": rule.pk, "persona_name": "careful"}, headers={"If-Match": tag})
+        expect_problem(response, 412, "stale")
+    assert not PersonaRuleAssignment.objects.exists()
 
 
 def test_what_cannot_be_assigned_is_named(manager):

@@ -1,6 +1,7 @@
 """The description of the API agrees with what was promised: routes, methods and fields, as a literal table."""
 
 import json
+import re
 
 import jsonschema
 import pytest
@@ -9,6 +10,11 @@ from django.core.management import call_command
 from django.test import Client
 
 from governance_config.documentation import write_document
+from overrides.models import GovernanceRuleOverride
+from personas.models import PersonaRuleAssignment
+from reviews.models import DiscoveredIssue, ReviewSession
+from rules.models import AnalysisRule
+from tests.factories import api_client, make_override, make_persona, make_rule, make_user
 
 CONFIG = "/api/v1/config"
 RULE = """id name title description rule_type severity plugin configuration file_types file_patterns exclude_patterns
@@ -178,6 +184,56 @@ def test_the_description_is_valid_and_gives_no_warning(tmp_path, capsys):
 def test_all_schemas_can_be_used(document):
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.fixture
+def administrator():
+    make_persona("security")
+    rule = make_rule()
+    make_override(rule.name, status="active", enabled=True, approved_by="chief")
+    session = ReviewSession.objects.create(codebase="shop", root="/srv/shop", revision=1, started_by="ci")
+    place = {"start_line": 1, "start_column": 1, "end_line": 1, "end_column": 5}
+    session.issues.create(rule_name=rule.name, rule_type="security", severity="high", path="a.py", message="m", **place)
+    client = api_client(make_user("administrator"))
+    client.put(f"{CONFIG}/ui-state/editor", {"configuration": {"a": 1}})
+    return client
+
+
+@pytest.mark.django_db
+def test_every_answer_is_what_is_described(document, administrator):
+    keys = {
+        f"{CONFIG}/analysis-rules/{{id}}": AnalysisRule.objects.get().pk,
+        f"{CONFIG}/plugins/{{name}}": "patterns",
+        f"{CONFIG}/personas/{{name}}": "security",
+        f"{CONFIG}/personas/assignments/{{id}}": PersonaRuleAssignment.objects.get().pk,
+        f"{CONFIG}/governance-overrides/{{id}}": GovernanceRuleOverride.objects.get().pk,
+        f"{CONFIG}/audit-trail/{{revision}}": 1,
+        f"{CONFIG}/ui-state/{{component}}": "editor",
+        "/api/v1/reviews/sessions/{id}": ReviewSession.objects.get().pk,
+        "/api/v1/reviews/sessions/{session_id}/issues": ReviewSession.objects.get().pk,
+        "/api/v1/reviews/sessions/{session_id}/issues/{id}": None,
+    }
+    for route, item in document["paths"].items():
+        if "get" not in item or "json" not in str(item["get"]["responses"]["200"]["content"]):
+            continue
+        address = route
+        if "{" in route:
+            address = re.sub(r"\{\w+\}", str(keys[route]), route, count=1)
+            if keys[route] is None:
+                issue = DiscoveredIssue.objects.get()
+                address = f"/api/v1/reviews/sessions/{issue.session_id}/issues/{issue.pk}"
+        response = administrator.get(address)
+        assert response.status_code == 200, (address, response.content)
+        described = item["get"]["responses"]["200"]
+        assert {name.lower() for name in described["headers"]} <= {name.lower() for name in response.headers}
+        media_type = response["Content-Type"]
+        if media_type != "application/json":
+            assert media_type in described["content"]
+            continue
+        body = json.loads(response.content)
+        schema = {**described["content"][media_type]["schema"], "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(body)
+        assert body.get("results") != [], address
 
 
 def test_the_description_is_served_to_anybody_as_yaml_and_json(document):
