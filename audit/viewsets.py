@@ -7,13 +7,13 @@ the change set, loads the object again, compares `If-Match`, and saves what was 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.db import models
 from django.http import Http404, HttpResponse
 from django.utils.cache import patch_vary_headers
-from django.utils.http import parse_etags
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -38,12 +38,22 @@ from audit.permissions import (
 from audit.problems import Entry, Problem, invalid
 from audit.serializers import ReasonSerializer
 
+TAG = re.compile(r'(?:W/)?"[^"]*"')
+TAGS = re.compile(rf"{TAG.pattern}(?:\s*,\s*{TAG.pattern})*")
 METHODS = ["get", "post", "put", "patch", "delete", "head"]
 
 
 def tag(version: int) -> str:
     """The strong entity tag of an object at a version."""
     return f'"{version}"'
+
+
+def read_tags(header: str) -> list[str]:
+    """The entity tags of `If-Match` or `If-None-Match`, ``["*"]`` for any; nothing if it is malformed."""
+    header = header.strip()
+    if header == "*":
+        return ["*"]
+    return TAG.findall(header) if TAGS.fullmatch(header) else []
 
 
 def check_precondition(request: Request, version: int | None) -> None:
@@ -54,7 +64,7 @@ def check_precondition(request: Request, version: int | None) -> None:
     header = request.headers.get("If-Match")
     if header is None:
         return
-    tags = parse_etags(header)
+    tags = read_tags(header)
     if not tags:
         raise Problem("malformed", 'If-Match must be "*" or a list of quoted tags such as "12".')
     if version is None:
@@ -83,8 +93,9 @@ class ApiMixin:
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         # A method that does not exist is a 405, whatever its parameters are; a list checks them with its filters.
-        if hasattr(self, request.method.lower()) and not getattr(self, "filters_list", False):
-            check_parameters(request, self.query_parameters.get(request.method.lower(), ()))
+        method = request.method.lower()
+        if method in self.http_method_names and hasattr(self, method) and not getattr(self, "filters_list", False):
+            check_parameters(request, self.query_parameters.get(method, ()))
 
     def finalize_response(self, request: Request, response: HttpResponse, *args: Any, **kwargs: Any) -> HttpResponse:
         response = super().finalize_response(request, response, *args, **kwargs)

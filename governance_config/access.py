@@ -24,10 +24,12 @@ from audit.permissions import holds, may
 from audit.problems import Problem
 from audit.serializers import StrictCharField, StrictSerializer
 from audit.viewsets import ApiMixin
+from governance_config.roles import ROLES
 from overrides.api import EXPORT_CONFIGURATION, VIEW_CONFIGURATION
 from reviews.models import ReviewSession
 
 logger = logging.getLogger(__name__)
+GRANTABLE = {name for names in ROLES.values() for name in names}  # the framework's own permissions serve nobody
 MAX_FAILURES = 10  # wrong passwords for one name from one address
 FAILURE_WINDOW = 60  # seconds
 
@@ -152,7 +154,7 @@ class MeView(ApiMixin, APIView):
                 "username": user.get_username(),
                 "is_superuser": user.is_superuser,
                 "roles": sorted(user.groups.values_list("name", flat=True)),
-                "permissions": sorted(user.get_all_permissions()),
+                "permissions": sorted(user.get_all_permissions() & GRANTABLE),
                 "may": list_rights(user),
                 "revision": current_revision(),
             }

@@ -7,7 +7,6 @@ from typing import ClassVar
 import django_filters
 from django.http import HttpResponse
 from django.utils import timezone
-from django.utils.http import parse_etags
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -18,7 +17,7 @@ from audit.listing import FlagFilter, KnownChoiceFilter
 from audit.permissions import require_holding
 from audit.problems import Entry, invalid
 from audit.serializers import ObjectField
-from audit.viewsets import ApiMixin, ReadViewSet
+from audit.viewsets import ApiMixin, ReadViewSet, read_tags
 from overrides.choices import OverrideStatus, TargetType
 from overrides.effective import load_configuration
 from overrides.models import GovernanceRuleOverride
@@ -198,7 +197,7 @@ class ConfigurationView(ApiMixin, APIView):
 
 def matches(header: str | None, etag: str) -> bool:
     """Whether `If-None-Match` names `etag`; comparison is weak (RFC 9110)."""
-    tags = parse_etags(header) if header else []
+    tags = read_tags(header) if header else []
     return tags == ["*"] or etag in [each.removeprefix("W/") for each in tags]
 
 

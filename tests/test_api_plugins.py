@@ -77,7 +77,7 @@ def test_plugins_are_neither_created_nor_deleted(manager):
     for response in (
         manager.post(PLUGINS, {"name": "x"}),
         manager.delete(f"{PLUGINS}/patterns"),
-        manager.put(f"{PLUGINS}/patterns", {}),
+        manager.put(f"{PLUGINS}/patterns?colour=1", {}),
     ):
         expect_problem(response, 405, "method-not-allowed")
         assert "GET" in response["Allow"]

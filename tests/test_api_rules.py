@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_refused_before_the_version_is_compared(editor):
 
 def test_if_match_lets_a_change_pass_that_knows_the_present_version(editor):
     rule = make_rule()
-    for tag in (f'"{rule.version}"', "*", f'"1", "{rule.version}"'):
+    for tag in (f'"{rule.version}"', "*", f'"1", "{rule.version}"', f'"a,b" , W/"1","{rule.version}"'):
         response = editor.patch(f"{RULES}/{rule.pk}", {"enabled": True}, headers={"If-Match": tag})
         assert response.status_code == 200, tag
 
@@ -211,8 +211,9 @@ def test_if_match_with_another_version_is_stale_and_tells_the_present_one(editor
 
 def test_if_match_without_quotes_is_a_mistake_of_the_request(editor):
     rule = make_rule()
-    response = editor.patch(f"{RULES}/{rule.pk}", {"severity": "low"}, headers={"If-Match": str(rule.version)})
-    expect_problem(response, 400, "malformed")
+    for tag in (str(rule.version), "", f'"{rule.version}', f'"{rule.version}" x', "*, *"):
+        response = editor.patch(f"{RULES}/{rule.pk}", {"severity": "low"}, headers={"If-Match": tag})
+        expect_problem(response, 400, "malformed")
 
 
 def test_every_mistake_is_named_at_its_place(editor):

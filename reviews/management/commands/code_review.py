@@ -54,8 +54,8 @@ class _HelpFormatter(RawDescriptionHelpFormatter):
 class Command(GovernedCommand):
     help = (
         "Review the files of a folder (or one file) by the enabled rules, store the session with its findings, "
-        "and print them: as tables on a terminal, one line for each finding when piped. .gitignore files at and below PATH are "
-        "respected. The configuration is frozen at one revision while the review runs."
+        "and print them: as tables on a terminal, one line for each finding when piped. .gitignore files at and below "
+        "PATH are respected. The configuration is frozen at one revision while the review runs."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
