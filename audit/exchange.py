@@ -188,11 +188,11 @@ def _apply_section(model: type[GovernedModel], entries: list[Any], user: Any, st
         problems += [Problem(f"{pointer}/{name}", detail, " ".join(key)) for name, detail in missing]
         step = _plan_entry(model, item, row, " ".join(key))
         if step.status != "unchanged":
-            action = "add" if row is None else model.action_for(row, step.fields)
-            if not may(user, action, row or model):
-                problems.append(
-                    Problem(pointer, f"You may not {action} this {model._meta.verbose_name}.", " ".join(key))
-                )
+            wanted = ["add"] if row is None else dict.fromkeys(model.action_for(row, [name]) for name in step.fields)
+            for action in wanted:
+                if not may(user, action, row or model):
+                    detail = f"You may not {action} this {model._meta.verbose_name}."
+                    problems.append(Problem(pointer, detail, " ".join(key)))
         objects.append(item)
         plans.append(step)
     if not problems and objects:

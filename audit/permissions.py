@@ -107,7 +107,10 @@ def object_permissions(user: Any, objects: list[models.Model], actions: tuple[st
 
 def has_grants(model: type[models.Model]) -> bool:
     """Whether objects of `model` can be granted one by one."""
-    return any(issubclass(relation.related_model, UserGrant) for relation in model._meta.related_objects)
+    return any(
+        issubclass(relation.related_model, UserGrant) and relation.field.name == "content_object"
+        for relation in model._meta.related_objects
+    )
 
 
 class GrantQuerySet(models.QuerySet):

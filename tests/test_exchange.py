@@ -210,3 +210,14 @@ def test_an_export_has_no_keys_times_or_authors(tmp_path):
     make_rule()
     entry = yaml.safe_load(export(tmp_path / "e.yaml"))["analysis_rules"][0]
     assert not {"id", "version", "created_at", "updated_at", "created_by"} & set(entry)
+
+
+def test_switching_a_plugin_by_document_needs_the_right_to_switch_it():
+    sync_plugins()
+    user = make_user("viewer")
+    plugin = Plugin.objects.get(name="secrets")
+    grant(action="change", holder=user, target=plugin)
+    entry = {"name": "secrets", "enabled": False, "configuration": {"max_findings_per_file": 3}}
+    with pytest.raises(InvalidDocument, match="may not toggle"):
+        apply({"format": FORMAT, "plugins": [entry]}, user=type(user).objects.get(pk=user.pk))
+    assert Plugin.objects.get(name="secrets").enabled
