@@ -97,13 +97,24 @@ class ChangeSet:
         """The changes that still stand: those of a rolled-back savepoint are gone, like their rows."""
         if self._journalled is not None:  # the commit has dropped the markers
             return list(self._journalled)
-        standing = {id(entry[1]) for entry in connection.run_on_commit}
-        self._changes = [(change, marker) for change, marker in self._changes if id(marker) in standing]
+        self._drop_undone()
         return [change for change, _ in self._changes]
 
     def next_revision(self) -> int:
         """The number that the next change will carry."""
-        return self.first_free + len(self.changes)
+        if self._journalled is not None:
+            return self.first_free + len(self._journalled)
+        self._drop_undone()
+        return self.first_free + len(self._changes)
+
+    def _drop_undone(self) -> None:
+        """Forget the changes of savepoints that were rolled back: they are always the last ones."""
+        hooks = connection.run_on_commit
+        while self._changes:
+            marker = self._changes[-1][1]
+            if any(hook[1] is marker for hook in reversed(hooks)):
+                return
+            self._changes.pop()
 
     @property
     def revision(self) -> int:

@@ -134,6 +134,8 @@ class GovernedModel(models.Model):
                 return
             self._stored_document = stored.document() if stored is not None else None
             self.version, self.updated_at = changes.next_revision(), changes.started_at
+            if stored is None:
+                self.created_at = changes.started_at
             try:
                 with transaction.mark_for_rollback_on_error(using="default"):
                     super().save(force_insert=stored is None, force_update=stored is not None)
@@ -247,6 +249,8 @@ def save_all(objects: Sequence[Governed]) -> list[Governed]:
         first = changes.next_revision()
         for number, item in enumerate(differing, start=first):
             item.version, item.updated_at = number, changes.started_at
+            if item.pk not in stored:
+                item.created_at = changes.started_at
         try:
             with transaction.mark_for_rollback_on_error(using="default"):
                 _write_rows(model, differing, stored)
