@@ -6,17 +6,33 @@ BIN := .venv/bin
 PORT ?= 8000
 export PYTHONPATH := $(CURDIR)
 
+define CHECK_PORT
+import socket, sys
+port = sys.argv[1]
+if not port.isdecimal() or not 0 < int(port) < 65536:
+    sys.exit(f"PORT must be a number from 1 to 65535, not {port!r}.")
+probe = socket.socket()
+probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+try:
+    probe.bind(("127.0.0.1", int(port)))
+except OSError as error:
+    sys.exit(f"Port {port} cannot be used ({error.strerror}): try PORT={int(port) % 65535 + 1} make run.")
+endef
+export CHECK_PORT
+
 .PHONY: help run test check
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/run.installed ## Set everything up and serve at http://127.0.0.1:$PORT (8000)
+	@$(BIN)/python -c "$$CHECK_PORT" "$(PORT)"
 	@$(BIN)/python -m compileall -q audit plugins rules personas overrides reviews governance_config
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(BIN)/python manage.py prepare
 	@echo "Serving http://127.0.0.1:$(PORT)/admin/ and http://127.0.0.1:$(PORT)/api/v1/docs (stop with Ctrl-C)"
-	@exec $(BIN)/python -m uvicorn governance_config.asgi:application --host 127.0.0.1 --port "$(PORT)" --no-access-log
+	@exec $(BIN)/python -m uvicorn governance_config.asgi:application --host 127.0.0.1 --port "$(PORT)" \
+		--no-access-log --lifespan off
 
 test: .venv/test.installed check ## Run the tests on SQLite and PostgreSQL, after the checks
 	@$(BIN)/python -m tests.run
@@ -33,7 +49,8 @@ check: .venv/test.installed ## Style, imports between storeys, migrations, produ
 .venv/run.installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (python3-venv as well)."; exit 1; }
 	@echo "Installing what the server needs into .venv (once) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
+		{ echo "The virtual environment could not be made (Debian: apt-get install python3-venv)."; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input -r requirements.txt
 	@touch $@
 

@@ -126,7 +126,7 @@ class JournalAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: models.QuerySet, search_term: str
     ) -> tuple[models.QuerySet, bool]:
         term = search_term.strip()
-        if term.isdigit() and len(term) < 19:
+        if term.isdecimal() and len(term) < 19:
             return queryset.filter(models.Q(revision=int(term)) | models.Q(entity_id=term)), False
         return super().get_search_results(request, queryset, search_term)
 
@@ -137,7 +137,7 @@ class JournalAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request) or request.method not in ("GET", "HEAD"):
             raise PermissionDenied
         key = unquote(object_id)
-        row = ConfigurationAuditLog.objects.filter(pk=int(key)).first() if key.isdigit() and len(key) < 19 else None
+        row = ConfigurationAuditLog.objects.filter(pk=int(key)).first() if key.isdecimal() and len(key) < 19 else None
         if row is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         context = {

@@ -86,7 +86,7 @@ class BulkAdmin:
         """Under the lock: read the objects, ask for the right on each, change them. Number of those that differed."""
         objects = list(queryset.all())
         expected = request.POST.get("expected", "")
-        if expected.isdigit() and int(expected) != len(objects):
+        if expected.isdecimal() and len(expected) < 19 and int(expected) != len(objects):
             raise ValidationError(
                 f"You were asked about {expected}, but the selection has {len(objects)} now. Select again."
             )

@@ -91,6 +91,13 @@ class ChangeSet:
     warnings: list[str] = field(default_factory=list)
     _changes: list[tuple[Change, Callable[[], None]]] = field(default_factory=list)
     _journalled: list[Change] | None = None
+    _hooks: Any = None
+
+    def _count(self) -> int:
+        # Asked for every change: copying the list each time would make a large set quadratic.
+        if self._journalled is None and connection.run_on_commit is self._hooks:
+            return len(self._changes)
+        return len(self.changes)
 
     @property
     def changes(self) -> list[Change]:
@@ -175,6 +182,8 @@ def change_set(*, reason: str = "", restoring: bool = False, dry_run: bool = Fal
     reason = clean_reason(reason)
     running = current_change_set()
     if running is not None:
+        if dry_run:
+            raise RuntimeError("A dry run cannot join a change set: what it does would stay.")
         running.reason = running.reason or reason
         yield running
         return

@@ -1,6 +1,6 @@
 """How does a command act? As a named user or as the system, with a reason, and with errors that a shell can use.
 
-Exit codes of all commands: 0 done, 1 refused (nothing was written), 2 wrong use.
+Exit codes of all commands: 0 done, 1 refused (nothing was written), 2 wrong use, 3 no database or wrong settings.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from audit.changes import Origin, originating
 from audit.errors import Busy, NotPermitted, StaleVersion
 from audit.exchange import InvalidDocument
 from audit.permissions import SYSTEM_ACTOR
+
+NOT_SET_UP = 3
 
 
 class GovernedCommand(BaseCommand):
@@ -31,9 +34,10 @@ class GovernedCommand(BaseCommand):
         parser.add_argument("--reason", default="", metavar="TEXT", help="why; it stands in the journal")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        user = self._find_user(options["acting_user"])
-        origin = Origin(source="command", user=user, reason=options["reason"], user_agent=f"manage.py {self._name()}")
         try:
+            user = self._find_user(options["acting_user"])
+            agent = f"manage.py {self._name()}"
+            origin = Origin(source="command", user=user, reason=options["reason"], user_agent=agent)
             with originating(origin):
                 self.act(user if user is not None else SYSTEM_ACTOR, **options)
         except InvalidDocument as error:
@@ -43,6 +47,12 @@ class GovernedCommand(BaseCommand):
             raise CommandError(f"Refused, nothing was written: {' '.join(error.messages)}", returncode=1) from error
         except (NotPermitted, StaleVersion, Busy) as error:
             raise CommandError(f"Refused, nothing was written: {error}", returncode=1) from error
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database cannot be used: {str(error).strip()}. `make run` sets it up; DATABASE_URL and "
+                "GOVERNANCE_HOME say which one it is.",
+                returncode=NOT_SET_UP,
+            ) from error
 
     def act(self, user: Any, **options: Any) -> None:
         """Do it as `user`: an account, or the system."""

@@ -35,7 +35,8 @@ class Problem:
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.pointer}{f' ({self.name})' if self.name else ''}: {self.detail}"
+        place = f"{self.pointer}{f' ({self.name})' if self.name else ''}"
+        return f"{place}: {self.detail}" if place else self.detail
 
 
 class InvalidDocument(Exception):

@@ -223,7 +223,9 @@ class ChangeSetAdmin(PermittedAdmin, OpenViews):
         if not self.has_view_permission(request, obj):
             raise PermissionDenied
         before = request.GET.get("before", "")
-        timeline = read_timeline(self.history_of(obj), before=int(before) if before.isdigit() else None)
+        timeline = read_timeline(
+            self.history_of(obj), before=int(before) if before.isdecimal() and len(before) < 19 else None
+        )
         context = {
             **self.admin_site.each_context(request),
             "title": f"History of {obj}",
@@ -275,7 +277,7 @@ class GovernedAdmin(BulkAdmin, ChangeSetAdmin):
 
     def delete_model(self, request: HttpRequest, obj: models.Model) -> None:
         seen = request.POST.get("version", "")
-        if seen.isdigit() and int(seen) != obj.version:
+        if seen.isdecimal() and len(seen) < 19 and int(seen) != obj.version:
             raise StaleVersion(f"{self.opts.verbose_name} {obj}", int(seen), obj.version)
         super().delete_model(request, obj)
 

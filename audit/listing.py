@@ -266,7 +266,7 @@ class MomentField(django_filters.fields.IsoDateTimeField):
     """A moment that both databases can compare."""
 
     # A plus sign in a query string means a space, so `…T10:00:00+02:00` often arrives without it.
-    LOST_PLUS = re.compile(r"(T.*) (\d\d:?\d\d)$")
+    LOST_PLUS = re.compile(r"(T[\d:.,]{1,20}) (\d\d:?\d\d)$")
 
     def clean(self, value: Any) -> datetime | None:
         if isinstance(value, str):

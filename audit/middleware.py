@@ -23,9 +23,12 @@ def find_source(path: str) -> str:
 def read_address(request: HttpRequest) -> str | None:
     """Address of the client as the server saw it. Behind a proxy the server itself is told which one to believe."""
     try:
-        return str(ip_address(request.META.get("REMOTE_ADDR", "")))
+        # Without the zone of a link-local address, which names an interface of this machine and cannot be stored.
+        address = ip_address(request.META.get("REMOTE_ADDR", "").partition("%")[0])
     except ValueError:
         return None
+    # A server that listens on IPv6 sees IPv4 clients so; databases spell such an address in ways of their own.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def read_text(header: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NoReturn
 
 from django.db import models
@@ -11,6 +12,7 @@ from rest_framework.exceptions import ErrorDetail
 from rest_framework.validators import UniqueValidator
 
 from audit.changes import MAX_REASON
+from audit.problems import MAX_ERRORS
 
 
 class StrictBooleanField(serializers.BooleanField):
@@ -77,8 +79,7 @@ class StrictMixin:
             known = ", ".join(name for name, field in self.fields.items() if not field.read_only)
             problems = {
                 str(name): [ErrorDetail(f"There is no field {name!r}. Fields: {known}.", "unknown")]
-                for name in data
-                if name not in self.fields
+                for name in islice((name for name in data if name not in self.fields), MAX_ERRORS)
             }
         try:
             value = super().to_internal_value(data)

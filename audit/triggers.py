@@ -15,6 +15,12 @@ INSTALL = {
         f"""CREATE TRIGGER IF NOT EXISTS journal_refuses_{verb} BEFORE {verb} ON {JOURNAL}
             BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END"""
         for verb in ("UPDATE", "DELETE")
+    ]
+    # INSERT OR REPLACE deletes the old row without telling the trigger of DELETE.
+    + [
+        f"""CREATE TRIGGER IF NOT EXISTS journal_refuses_REPLACE BEFORE INSERT ON {JOURNAL}
+            WHEN EXISTS (SELECT 1 FROM {JOURNAL} WHERE revision = NEW.revision)
+            BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END"""
     ],
     "postgresql": [
         f"""CREATE OR REPLACE FUNCTION refuse_journal_change() RETURNS trigger LANGUAGE plpgsql AS
@@ -28,7 +34,7 @@ INSTALL = {
     ],
 }
 LIFT = {
-    "sqlite": [f"DROP TRIGGER IF EXISTS journal_refuses_{verb}" for verb in ("UPDATE", "DELETE")],
+    "sqlite": [f"DROP TRIGGER IF EXISTS journal_refuses_{verb}" for verb in ("UPDATE", "DELETE", "REPLACE")],
     "postgresql": [
         f"DROP TRIGGER IF EXISTS journal_refuses_change ON {JOURNAL}",
         f"DROP TRIGGER IF EXISTS journal_refuses_truncate ON {JOURNAL}",

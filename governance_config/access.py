@@ -74,7 +74,7 @@ class TokenView(ApiMixin, APIView):
         user = authenticate(request._request, **body.validated_data)
         if user is None:
             failures.count()
-            raise Problem("unauthenticated", "Name or password are wrong.", headers={"WWW-Authenticate": "Bearer"})
+            raise Problem("unauthenticated", "Name or password is wrong.", headers={"WWW-Authenticate": "Bearer"})
         request.user = user
         with change_set():
             stored, token = AuthToken.objects.create(user)

@@ -35,12 +35,19 @@ def read_list(name: str) -> list[str]:
     return [entry.strip() for entry in os.environ.get(name, "").split(",") if entry.strip()]
 
 
+def make_private(path: Path) -> None:
+    """Create `path` if it is not there, for its owner's eyes only."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def read_secret(name: str, file_name: str) -> str:
     """A secret from the environment, else from a file in GOVERNANCE_HOME that only its owner may read."""
     if os.environ.get(name):
         return os.environ[name]
     path = HOME / file_name
-    HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -50,6 +57,10 @@ def read_secret(name: str, file_name: str) -> str:
     return path.read_text().strip()
 
 
+try:
+    HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+except OSError as error:
+    raise ImproperlyConfigured(f"GOVERNANCE_HOME: {HOME} cannot be made: {error.strerror}.") from error
 PRODUCTION = read_flag("GOVERNANCE_PRODUCTION")
 DEBUG = read_flag("GOVERNANCE_DEBUG") and not PRODUCTION
 SECRET_KEY = read_secret("GOVERNANCE_SECRET_KEY", "secret.key")
@@ -87,9 +98,10 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "audit.middleware.OriginMiddleware",
+    "governance_config.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "audit.middleware.OriginMiddleware",
     "governance_config.middleware.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -124,8 +136,10 @@ def read_database() -> dict[str, Any]:
     """Settings of the database in DATABASE_URL, or of the embedded SQLite file."""
     url = os.environ.get("DATABASE_URL")
     if not url:
-        HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(HOME / "governance.sqlite3")
         url = f"sqlite:///{HOME / 'governance.sqlite3'}"
+    if not url.startswith(("sqlite://", "postgres://", "postgresql://")):
+        raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgresql://.")
     database = dict(dj_database_url.parse(url))
     options = database.setdefault("OPTIONS", {})
     if database["ENGINE"].endswith("sqlite3"):
@@ -138,11 +152,10 @@ def read_database() -> dict[str, Any]:
         )
         # A file, because threads of an in-memory database do not wait for each other.
         database["TEST"] = {"NAME": str(HOME / "test.sqlite3")}
-    elif database["ENGINE"].endswith("postgresql"):
-        options.setdefault("options", f"-c lock_timeout={LOCK_TIMEOUT}s -c idle_in_transaction_session_timeout=60s")
-        options.setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": LOCK_TIMEOUT})
     else:
-        raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:// or postgresql://.")
+        options.setdefault("options", f"-c lock_timeout={LOCK_TIMEOUT}s -c idle_in_transaction_session_timeout=60s")
+        if read_flag("GOVERNANCE_POOL"):
+            options.setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": LOCK_TIMEOUT})
     return database
 
 
@@ -150,6 +163,8 @@ DATABASES = {"default": read_database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
+if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
 if REDIS_URL:
     CACHES = {
         "default": {
@@ -178,7 +193,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = HOME / "static"
-STATIC_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
+STATIC_ROOT.mkdir(exist_ok=True)
 # Without a collected folder the files are served from where the packages keep them: `make run` needs no build step.
 WHITENOISE_USE_FINDERS = next(STATIC_ROOT.iterdir(), None) is None
 WHITENOISE_AUTOREFRESH = False
@@ -193,7 +208,6 @@ SECURE_REFERRER_POLICY = "same-origin"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 if PRODUCTION:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -247,13 +261,22 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
+LOG_LEVEL = (os.environ.get("GOVERNANCE_LOG_LEVEL") or "INFO").upper()
+if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+    raise ImproperlyConfigured("GOVERNANCE_LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": os.environ.get("GOVERNANCE_LOG_LEVEL", "INFO").upper()},
-    "loggers": {"django": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False},
+        # What a client asked wrongly is told to the client, and is in the access log of the proxy.
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "psycopg.pool": {"level": "ERROR"},
+    },
 }
 
 from governance_config.theme import UNFOLD  # noqa: E402, F401

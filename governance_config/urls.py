@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from governance_config.health import LivenessView, ReadinessView
 from governance_config.rest import show_problem
 
+
+class StartView(RedirectView):
+    """The address people type first leads to the admin."""
+
+    http_method_names = ["get", "head"]
+    pattern_name = "admin:index"
+
+
 urlpatterns = [
+    path("", StartView.as_view(), name="start"),
     path("admin/", admin.site.urls),
     path("api/v1/", include("governance_config.api")),
     path("healthz", LivenessView.as_view(), name="healthz"),

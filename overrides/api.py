@@ -191,7 +191,9 @@ class ConfigurationView(ApiMixin, APIView):
         configuration = load_configuration()
         headers = {"ETag": configuration.etag}
         if matches(request.headers.get("If-None-Match"), configuration.etag):
-            return HttpResponse(status=304, headers=headers)
+            unchanged = HttpResponse(status=304, headers=headers)
+            del unchanged["Content-Type"]
+            return unchanged
         return HttpResponse(configuration.body, content_type="application/json", headers=headers)
 
 

@@ -20,7 +20,7 @@ from django.core.cache import cache
 from django.db import models
 from django.utils import timezone
 
-from audit.changes import change_set
+from audit.changes import change_set, current_change_set
 from audit.documents import digest, plain
 from audit.models import Revision
 from overrides.choices import TargetType
@@ -32,6 +32,7 @@ from plugins.models import Plugin
 from rules.models import AnalysisRule
 
 logger = logging.getLogger(__name__)
+SHAPE = 1  # of what is shared: releases that read it differently must not read each other's
 SHARED_FOR = 3600  # seconds in the shared cache
 ATTEMPTS = 5  # reads before the writers' lock is taken to get an undisturbed one
 
@@ -103,6 +104,10 @@ def load_configuration(now: datetime | None = None) -> Configuration:
     """The configuration in force at `now` (default: the present), built once for each revision and process."""
     global _kept
     moment = now or timezone.now()
+    opened = current_change_set()
+    if opened is not None and opened.changes:
+        # What is not committed may be undone: it is nobody else's configuration.
+        return Configuration(*_read_revision(), moment, **_read_parts(moment))
     epoch, revision = _read_revision()
     kept = _kept
     if kept is not None and _answers(kept, epoch, revision, moment):
@@ -119,7 +124,7 @@ def load_configuration(now: datetime | None = None) -> Configuration:
 
 
 def _shared_key(epoch: str, revision: int) -> str:
-    return f"configuration:{epoch}:{revision}"
+    return f"configuration:{SHAPE}:{epoch}:{revision}"
 
 
 def _fetch_shared(moment: datetime) -> Configuration | None:
@@ -133,12 +138,16 @@ def _fetch_shared(moment: datetime) -> Configuration | None:
         return None
     if stored is None:
         return None
-    values = json.loads(stored)
-    for name in ("evaluated_at", "valid_until"):
-        values[name] = datetime.fromisoformat(values[name]) if values[name] else None
-    for name in PARTS:
-        values[name] = tuple(values[name])
-    shared = Configuration(epoch=epoch, **values)
+    try:
+        values = json.loads(stored)
+        for name in ("evaluated_at", "valid_until"):
+            values[name] = datetime.fromisoformat(values[name]) if values[name] else None
+        for name in PARTS:
+            values[name] = tuple(values[name])
+        shared = Configuration(epoch=epoch, **values)
+    except (ValueError, TypeError, KeyError):
+        logger.warning("what the shared cache holds is no configuration; it is built anew")
+        return None
     return shared if _answers(shared, epoch, revision, moment) else None
 
 

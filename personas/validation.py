@@ -11,6 +11,7 @@ from audit.errors import FieldError
 from rules.choices import RuleType
 
 RESERVED = ("assign", "assignments")  # routes of the API beside the personas
+MAX_TYPES = 50  # entries that are judged one by one; more are more than there are
 
 
 def check_persona_name(name: str) -> None:
@@ -24,6 +25,8 @@ def check_rule_types(rule_types: Any) -> None:
     if not isinstance(rule_types, list):
         raise ValidationError({"rule_types": "This must be a list of rule types."})
     known = ", ".join(RuleType.values)
+    if len(rule_types) > MAX_TYPES:
+        raise ValidationError({"rule_types": f"At most {MAX_TYPES} entries, these are {len(rule_types)}."})
     problems = [
         FieldError(f"{item!r} is not a rule type. Known: {known}.", pointer=str(index))
         for index, item in enumerate(rule_types)

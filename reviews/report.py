@@ -126,7 +126,7 @@ def print_table(
             _print_file(path, list(group), by_name, console)
         hidden = len(result.findings) - len(shown)
         if hidden and shown:
-            console.print(Text(f"\n… and {hidden:,} more; write --format json --output FILE for all", "bright_black"))
+            console.print(Text(f"\n… and {hidden:,} more; --show {len(result.findings)} lists all", "bright_black"))
     _print_failures(result.failures, console)
     console.print()
     conclusion, circumstances = _conclude(result, rules, revision)

@@ -83,7 +83,7 @@ def _freeze() -> tuple[Configuration, Mapping[str, Mapping[str, Any]]]:
     while True:
         configuration = load_configuration()
         plugin_configurations = configurations()
-        if load_configuration() is configuration:
+        if load_configuration().etag == configuration.etag:
             return configuration, plugin_configurations
 
 

@@ -117,6 +117,7 @@ API = [
     read("/api/v1/schema", public=True),
     read("/api/v1/schema.json", public=True),
     read("/api/v1/docs", public=True),
+    Row("GET", "/", (), 302, public=True),
     read("/healthz", public=True),
     read("/readyz", public=True),
     read("/problems/not-found", public=True),

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
 
 from audit.changes import SYSTEM, change_set
 from audit.commands import GovernedCommand
@@ -35,9 +37,10 @@ class Command(GovernedCommand):
     )
 
     def act(self, user: Any, **options: Any) -> None:
+        password = self._read_password()
         sync_plugins()
         self._load_starter()
-        self._create_administrator()
+        self._create_administrator(password)
         self._review_own_source()
 
     def _load_starter(self) -> None:
@@ -50,16 +53,28 @@ class Command(GovernedCommand):
         if ReviewSession.objects.exists():
             return
         done = review(settings.BASE_DIR, started_by=SYSTEM, exclude=NOT_OWN_SOURCE)
-        self.tell(f"First review, of the server's own source: {len(done.result.findings)} findings.")
+        self.tell(
+            f"First review, of the server's own source (not its presets and tests): {len(done.result.findings)} "
+            "findings, to be seen in the admin under Review sessions."
+        )
 
-    def _create_administrator(self) -> None:
+    def _read_password(self) -> str:
+        """The password of the first administrator, if one is needed and given. Refuses a weak one first of all."""
+        password = os.environ.get("GOVERNANCE_ADMIN_PASSWORD") or ""
+        users = get_user_model()
+        if not password or users._default_manager.exists():
+            return ""
+        try:
+            validate_password(password, users(username="admin"))
+        except ValidationError as error:
+            raise CommandError(f"GOVERNANCE_ADMIN_PASSWORD: {' '.join(error.messages)}", returncode=2) from error
+        return password
+
+    def _create_administrator(self, password: str) -> None:
         users = get_user_model()
         if users._default_manager.exists():
             return
-        password = os.environ.get("GOVERNANCE_ADMIN_PASSWORD") or ""
         administrator = users(username="admin", is_staff=True, is_superuser=True)
-        if password:
-            validate_password(password, administrator)
         generated = "" if password else secrets.token_urlsafe(15)
         administrator.set_password(password or generated)
         with change_set(reason="first administrator"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -59,10 +60,11 @@ class Command(GovernedCommand):
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
-        name = {"prog": "code-review"} if sys.argv[:1] and sys.argv[0].endswith("code-review") else {}
-        return super().create_parser(
-            prog_name, subcommand, epilog=EPILOG, formatter_class=_HelpFormatter, **name, **kwargs
-        )
+        parser = super().create_parser(prog_name, subcommand, epilog=EPILOG, formatter_class=_HelpFormatter, **kwargs)
+        if os.environ.get("CODE_REVIEW_SCRIPT") == "1":
+            # What the person at the terminal typed.
+            parser.prog = "code-review"
+        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
@@ -80,7 +82,7 @@ class Command(GovernedCommand):
             help="leave out, as a line of a .gitignore (repeat)",
         )
         parser.add_argument(
-            "--show", type=int, default=report.SHOWN, metavar="N", help="findings in the table (default 50)"
+            "--show", type=read_count, default=report.SHOWN, metavar="N", help="findings in the table (default 50)"
         )
         parser.add_argument("--strict", action="store_true", help="exit 3 when an analyzer failed on anything")
 
@@ -100,17 +102,13 @@ class Command(GovernedCommand):
                     progress=progress,
                 )
             self._write(done, options)
+            if not done.result.files_analyzed:
+                self.tell(f"No file was reviewed: nothing at {options['path']} that an enabled rule asks for.")
         except RootError as error:
             raise CommandError(str(error), returncode=WRONG_USE) from error
         except NotPermitted as error:
             raise CommandError(str(error), returncode=WRONG_USE) from error
-        except DatabaseError as error:
-            raise CommandError(
-                f"The configuration cannot be read: {error}. `make run` sets the database up; DATABASE_URL and "
-                "GOVERNANCE_HOME say which one is used.",
-                returncode=BROKEN,
-            ) from error
-        except CommandError:
+        except (CommandError, DatabaseError):
             raise
         except BrokenPipeError:
             # The reader of the pipe has seen enough. Nothing more can be written to it, at exit neither.
@@ -147,6 +145,16 @@ class Command(GovernedCommand):
         report.print_table(
             done.result, rules=done.rules, personas=personas, console=console, show=show, revision=done.session.revision
         )
+
+
+def read_count(text: str) -> int:
+    """A number that is not negative. Raises `ValueError`."""
+    if not text.isdecimal():
+        raise ValueError
+    return int(text)
+
+
+read_count.__name__ = "number"  # how argparse calls it in its error
 
 
 def any_at_least(done: Review, severity: str) -> bool:
