@@ -91,13 +91,6 @@ class ChangeSet:
     warnings: list[str] = field(default_factory=list)
     _changes: list[tuple[Change, Callable[[], None]]] = field(default_factory=list)
     _journalled: list[Change] | None = None
-    _hooks: Any = None
-
-    def _count(self) -> int:
-        # Asked for every change: copying the list each time would make a large set quadratic.
-        if self._journalled is None and connection.run_on_commit is self._hooks:
-            return len(self._changes)
-        return len(self.changes)
 
     @property
     def changes(self) -> list[Change]:

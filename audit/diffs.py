@@ -12,6 +12,8 @@ from difflib import SequenceMatcher
 from typing import Any
 
 CONTEXT = 2  # unchanged lines shown around a changed one
+FULLY_COMPARED = 200  # lines of both texts; beyond, lines that are repeated often do not anchor the comparison
+COMPARED = 2_000  # comparing more takes minutes where lines repeat
 SHORT = 120  # characters of a text that is shown in one piece
 LABELS = {"": "unchanged", "-": "removed", "+": "added", "…": "omitted"}
 
@@ -116,7 +118,13 @@ def spell(value: Any) -> str | None:
 
 def _compare_lines(old: str, new: str) -> Iterator[Line]:
     before, after = old.splitlines(), new.splitlines()
-    groups = SequenceMatcher(None, before, after, autojunk=False).get_grouped_opcodes(CONTEXT)
+    if len(before) + len(after) > COMPARED:
+        yield from (Line("-", text) for text in before)
+        yield from (Line("+", text) for text in after)
+        return
+    groups = SequenceMatcher(
+        None, before, after, autojunk=len(before) + len(after) > FULLY_COMPARED
+    ).get_grouped_opcodes(CONTEXT)
     reached = 0
     for group in groups:
         if group[0][1] > reached:

@@ -16,13 +16,14 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
 
 from audit.changes import change_set
-from audit.documents import canonical, plain, read_content
+from audit.documents import MAX_DEPTH, canonical, plain, read_content
 from audit.errors import FieldError, InvalidEntries
 from audit.governed import GovernedModel, governed_models, save_all
 from audit.permissions import may, permitted
 
 FORMAT = "code-review-governance/1"
 MAX_BYTES = 20_000_000
+MASKED = "(secret)"
 SCHEMA_HEAD = {"format", "title", "description"}
 
 
@@ -128,7 +129,13 @@ def parse(text: str | bytes) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         # Aliases let a small file grow without end, and no export has any.
+        depth = 0
         for event in yaml.parse(text, Loader=loader):
+            # The loader calls itself for each level and would end the process where the stack ends.
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > 2 * MAX_DEPTH:
+                line = event.start_mark.line + 1
+                raise InvalidDocument([Problem("", f"Line {line}: nested more than {2 * MAX_DEPTH} levels deep.")])
             if isinstance(event, yaml.AliasEvent):
                 raise InvalidDocument([Problem("", f"Line {event.start_mark.line + 1}: aliases (*name) are not read.")])
         document = yaml.load(text, Loader=loader)  # noqa: S506, a safe loader
@@ -197,9 +204,28 @@ def _apply_section(model: type[GovernedModel], entries: list[Any], user: Any, st
         objects.append(item)
         plans.append(step)
     if not problems and objects:
+        contents = {row.pk: read_content(model, row) for row in stored.values()}
         problems = _store(model, objects, entries)
+    if not problems:
+        for index, (item, step) in enumerate(zip(objects, plans, strict=True)):
+            hidden = [] if step.status != "unchanged" else _find_hidden(model, item, contents[item.pk])
+            if not hidden:
+                continue
+            # Masked documents do not show that a secret is another one: the right to change it is asked here.
+            row = stored[_stored_key(model, item)]
+            plans[index] = Step(model.section, step.name, "updated", dict.fromkeys(hidden, (MASKED, MASKED)))
+            for action in dict.fromkeys(model.action_for(row, [name]) for name in hidden):
+                if not may(user, action, row):
+                    detail = f"You may not {action} this {model._meta.verbose_name}."
+                    problems.append(Problem(f"/{model.section}/{index}", detail, step.name))
     steps.extend(plans)
     return problems
+
+
+def _find_hidden(model: type[GovernedModel], item: GovernedModel, before: Mapping[str, Any]) -> list[str]:
+    """The fields of a stored object that differ from what they were `before`, secrets included."""
+    after = read_content(model, item)
+    return [name for name in after if canonical(before[name]) != canonical(after[name])]
 
 
 def _check_entries(model: type[GovernedModel], entries: list[Any]) -> list[Problem]:
@@ -262,7 +288,7 @@ def _read_entry(
         item._state.adding = False
     for name, value in entry.items():
         if name in related:
-            if value not in related[name]:
+            if not isinstance(value, str) or value not in related[name]:
                 missing.append(
                     (name, f"There is no {model._meta.get_field(name).related_model._meta.verbose_name} {value!r}.")
                 )
@@ -284,7 +310,9 @@ def _plan_entry(model: type[GovernedModel], item: GovernedModel, row: GovernedMo
 def _read_loosely(model: type[GovernedModel], item: GovernedModel, row: GovernedModel) -> dict[str, Any]:
     """Content of an object that is not validated yet; one that cannot be read differs, and is refused when stored."""
     try:
-        return read_content(model, item)
+        content = read_content(model, item)
+        canonical(content)
+        return content
     except (TypeError, ValueError, ValidationError):
         return {**read_content(model, row), "": plain(str(item.__dict__))}
 

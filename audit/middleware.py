@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from django.http import HttpRequest, HttpResponse
 
 from audit.changes import Origin, originating
+from audit.log import naming
 
 MAX_USER_AGENT = 500  # characters
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
@@ -56,7 +57,7 @@ class OriginMiddleware:
             user_agent=request.headers.get("User-Agent", "").replace("\x00", "")[:MAX_USER_AGENT],
         )
         request.origin = origin
-        with originating(origin):
+        with originating(origin), naming(request.id):
             response = self.get_response(request)
         response["X-Request-ID"] = request.id
         return response

@@ -122,8 +122,32 @@ class GrantQuerySet(models.QuerySet):
     update = bulk_create = bulk_update = _refuse
     aupdate = abulk_create = abulk_update = _refuse
 
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with change_set():
+            return super().delete()
 
-class UserGrant(UserObjectPermissionBase):
+    delete.alters_data = True
+    delete.queryset_only = True
+
+
+class Grant(models.Model):
+    """What all grants have in common: each is made or taken away, and never becomes another one."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise UngovernedWrite("A grant is not changed: revoke it and grant another.")
+        with change_set():
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with change_set():
+            return super().delete(*args, **kwargs)
+
+
+class UserGrant(Grant, UserObjectPermissionBase):
     """Base of a model's table of grants to users. Direct foreign keys: a deleted object takes its grants along."""
 
     objects = UserObjectPermissionManager.from_queryset(GrantQuerySet)()
@@ -133,7 +157,7 @@ class UserGrant(UserObjectPermissionBase):
         base_manager_name = "objects"
 
 
-class RoleGrant(GroupObjectPermissionBase):
+class RoleGrant(Grant, GroupObjectPermissionBase):
     """Base of a model's table of grants to roles."""
 
     objects = GroupObjectPermissionManager.from_queryset(GrantQuerySet)()

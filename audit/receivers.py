@@ -47,6 +47,10 @@ def connect() -> None:
     signals.pre_delete.connect(journal_deleted_role, sender=Group, dispatch_uid="audit.role.deleted")
     signals.post_save.connect(journal_token, sender=AuthToken, dispatch_uid="audit.token")
     signals.post_delete.connect(journal_revoked_token, sender=AuthToken, dispatch_uid="audit.token.revoked")
+    _store_with_record(user_model, quiet=["last_login"])
+    _store_with_record(Group)
+    _store_with_record(AuthToken)
+    _delete_once(AuthToken)
     govern_membership(user_model.groups.through, "role_membership")
     govern_membership(user_model.user_permissions.through, "user_permission")
     govern_membership(Group.permissions.through, "role_permission")
@@ -206,6 +210,10 @@ class MembershipQuerySet(models.QuerySet):
     def update(self, **kwargs: Any) -> NoReturn:
         raise UngovernedWrite("Memberships are added and removed, so that each is journalled; they are not updated.")
 
+    def _update(self, values: Any) -> NoReturn:
+        """What `save()` of a stored row does."""
+        self.update()
+
     def _journal(self, verb: str, pairs: Collection[tuple[Any, Any]]) -> None:
         holder, right = _ends(self.model)
         holders = holder.related_model._base_manager.in_bulk([pair[0] for pair in pairs])
@@ -234,7 +242,43 @@ def govern_membership(through: type[models.Model], noun: str) -> None:
     manager.auto_created = True
     through.add_to_class("objects", manager)
     through._meta.base_manager_name = "objects"
+    through.delete = _delete_membership
     through._meta._expire_cache()
+
+
+def _delete_membership(row: models.Model, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+    """Delete one row as a queryset does: by itself it would go past `_raw_delete`."""
+    return type(row)._base_manager.filter(pk=row.pk).delete()
+
+
+def _store_with_record(model: type[models.Model], quiet: Collection[str] = ()) -> None:
+    """Store a row of `model` and its journal row together: Django commits a row before `post_save` tells of it.
+
+    A save of nothing but the fields `quiet` says nothing about rights and takes no lock.
+    """
+    save_base = model.save_base
+
+    def save_with_record(row: models.Model, *args: Any, **kwargs: Any) -> None:
+        fields = kwargs.get("update_fields")
+        if fields and set(fields) <= set(quiet):
+            save_base(row, *args, **kwargs)
+            return
+        with change_set():
+            save_base(row, *args, **kwargs)
+
+    model.save_base = save_with_record
+
+
+def _delete_once(model: type[models.Model]) -> None:
+    """Delete a row of `model` under the lock, and only if it is still there: `post_delete` is sent either way."""
+    delete = model.delete
+
+    def delete_once(row: models.Model, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with change_set():
+            there = type(row)._base_manager.filter(pk=row.pk).exists()
+            return delete(row, *args, **kwargs) if there else (0, {})
+
+    model.delete = delete_once
 
 
 def _add(

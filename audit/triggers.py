@@ -20,7 +20,7 @@ INSTALL = {
     + [
         f"""CREATE TRIGGER IF NOT EXISTS journal_refuses_REPLACE BEFORE INSERT ON {JOURNAL}
             WHEN EXISTS (SELECT 1 FROM {JOURNAL} WHERE revision = NEW.revision)
-            BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END"""
+            BEGIN SELECT RAISE(ABORT, '{MESSAGE}'); END"""  # noqa: S608, constants
     ],
     "postgresql": [
         f"""CREATE OR REPLACE FUNCTION refuse_journal_change() RETURNS trigger LANGUAGE plpgsql AS

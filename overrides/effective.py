@@ -32,7 +32,6 @@ from plugins.models import Plugin
 from rules.models import AnalysisRule
 
 logger = logging.getLogger(__name__)
-SHAPE = 1  # of what is shared: releases that read it differently must not read each other's
 SHARED_FOR = 3600  # seconds in the shared cache
 ATTEMPTS = 5  # reads before the writers' lock is taken to get an undisturbed one
 
@@ -41,6 +40,8 @@ RULE_FIELDS = tuple(
     "id name title description rule_type severity plugin_id configuration file_types file_patterns exclude_patterns "
     "message remediation references tags status version".split()
 )
+# Releases that share other fields must not read each other's configurations.
+SHAPE = digest([PARTS, RULE_FIELDS, RuleSpec.__slots__])[:8]
 
 
 @dataclass(frozen=True)

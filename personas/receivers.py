@@ -14,10 +14,8 @@ def connect() -> None:
 
 def assign_default_personas(changes: ChangeSet) -> None:
     """At the end of the change set, so that a rule created with personas of its own keeps just those."""
-    created = [
-        change.instance
-        for change in changes.changes
-        if change.action == "created" and isinstance(change.instance, AnalysisRule) and change.instance.pk is not None
-    ]
+    mine = [change for change in changes.changes if change.entity_type == AnalysisRule.entity_type]
+    deleted = {change.entity_id for change in mine if change.action == "deleted"}
+    created = [change.instance for change in mine if change.action == "created" and change.entity_id not in deleted]
     if created:
         assign_defaults(created)

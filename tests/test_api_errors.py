@@ -1,6 +1,8 @@
 """Whatever goes wrong under /api is a problem of RFC 9457, and tells no secret."""
 
+import io
 import json
+import logging
 from unittest.mock import patch
 
 import pytest
@@ -10,6 +12,7 @@ from rest_framework.test import APIClient
 
 from audit.documents import MAX_DEPTH
 from audit.errors import Busy
+from audit.log import RequestIdFilter
 from rules.models import AnalysisRule
 from tests.factories import api_client, make_plugins, make_rule, make_user
 from tests.rest import CONFIG, NEW_RULE, RULES, expect_problem
@@ -176,3 +179,19 @@ def test_the_type_of_a_problem_is_an_address_that_explains_it(editor):
 def test_the_same_error_under_the_admin_is_a_page():
     response = APIClient().get("/admin/nothing-here/")
     assert not response["Content-Type"].startswith("application/problem")
+
+
+def test_the_log_names_the_request_that_the_client_knows(monkeypatch):
+    """Somebody who reports the id of a failed request can be helped."""
+    stream = io.StringIO()
+    line = logging.StreamHandler(stream)
+    line.setFormatter(logging.Formatter("%(request_id)s %(message)s"))
+    line.addFilter(RequestIdFilter())
+    monkeypatch.setattr(logging.getLogger("django.request"), "handlers", [line])
+    monkeypatch.setattr("overrides.api.load_configuration", lambda: 1 / 0)
+    client = api_client(make_user("viewer"))
+    client.raise_request_exception = False
+    response = client.get("/api/v1/config/configuration", headers={"X-Request-ID": "known-to-both"})
+    assert response.status_code == 500
+    assert response["X-Request-ID"] == "known-to-both"
+    assert stream.getvalue().startswith("known-to-both ")
