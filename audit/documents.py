@@ -23,8 +23,8 @@ MAX_DEPTH = 40  # nested lists and objects; deeper documents serve nobody and ex
 def plain(value: Any) -> JSONValue:
     """`value` in JSON types, the same after a round trip through either database.
 
-    PostgreSQL's jsonb keeps numbers as decimals, so 1e22 comes back as an integer and -0.0 as 0: whole floats become
-    integers here, before they are compared or hashed.
+    PostgreSQL's jsonb keeps numbers as decimals, so 1e23 comes back as an integer and -0.0 as 0: whole floats become
+    integers here, before they are compared or hashed, by their decimal spelling (int(1e23) is 99999999999999991611392).
     """
     if isinstance(value, str):
         return str(value)
@@ -34,7 +34,7 @@ def plain(value: Any) -> JSONValue:
         return int(value)
     if isinstance(value, float | Decimal):
         number = float(value)
-        return int(number) if number.is_integer() else number
+        return int(Decimal(repr(number))) if number.is_integer() else number
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, UUID):

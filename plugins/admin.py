@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,8 @@ class PluginForm(ConfiguredForm, GovernedForm):
         analyzer = self.instance.analyzer
         if "configuration" in self.fields and analyzer is not None:
             self.fields["configuration"].use(analyzer.configuration_schema)
+        # Secrets as marks: what comes back as it was shown is the stored one.
+        self.initial["configuration"] = self.instance.document()["configuration"]
 
 
 def _switch(enabled: bool) -> BulkChange:
@@ -67,6 +70,7 @@ class PluginAdmin(GovernedAdmin):
         "condition_detail",
         "installed_version",
         "rule_count",
+        "shown_configuration",
     )
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -91,9 +95,15 @@ class PluginAdmin(GovernedAdmin):
         readonly = super().get_readonly_fields(request, obj)
         if not may(request.user, "toggle", obj or Plugin):
             readonly += ("enabled",)
-        if not may(request.user, "change", obj or Plugin):
-            readonly += ("configuration",)
         return readonly
+
+    def get_fieldsets(self, request: HttpRequest, obj: Plugin | None = None) -> list[Any]:
+        """Whoever may not change the settings reads them masked."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if may(request.user, "change", obj or Plugin):
+            return fieldsets
+        shown = {"fields": ("shown_configuration",)}
+        return [(title, shown if title == "Settings" else options) for title, options in fieldsets]
 
     @admin.action(description="Check health of selected plugins", permissions=["change"])
     def check_now(self, request: HttpRequest, queryset: QuerySet) -> None:
@@ -103,6 +113,10 @@ class PluginAdmin(GovernedAdmin):
             healthy = health.status == PluginHealth.Status.HEALTHY
             level = messages.INFO if healthy else messages.ERROR
             self.message_user(request, f"{plugin.name}: {health.get_status_display()}. {health.detail}", level)
+
+    @admin.display(description="Settings")
+    def shown_configuration(self, plugin: Plugin) -> str:
+        return json.dumps(plugin.document()["configuration"], ensure_ascii=False)
 
     @admin.display(description="What it does")
     def about(self, plugin: Plugin) -> str:

@@ -18,6 +18,7 @@ from audit.changes import change_set
 from audit.diffs import compare
 from audit.errors import Busy, UngovernedWrite
 from audit.exchange import FORMAT, InvalidDocument, apply, parse
+from audit.governed import digest_history
 from audit.models import ConfigurationAuditLog
 from audit.permissions import SYSTEM_ACTOR, grant
 from overrides import effective
@@ -26,8 +27,8 @@ from plugins import registry
 from plugins.models import Plugin
 from plugins.services import sync_plugins
 from rules.models import AnalysisRule, AnalysisRuleUserGrant
-from tests.admin_client import address, sign_in
-from tests.factories import api_client, build_rule, make_persona, make_plugins, make_rule, make_user
+from tests.admin_client import address, sign_in, submit
+from tests.factories import api_client, build_rule, make_override, make_persona, make_plugins, make_rule, make_user
 from tests.rest import RULES, TOKEN, expect_problem
 
 pytestmark = pytest.mark.django_db
@@ -114,6 +115,19 @@ def test_the_hash_of_a_row_holds_for_every_address(seen, stored):
     assert journal.hash_row(row) == row.row_hash
 
 
+@pytest.mark.parametrize("number", [1e23, 1.7e308, -0.0, 1e-7, 5e-324, 123456789.123456789, 2**70])
+def test_a_number_is_the_same_after_a_round_trip_through_the_database(number):
+    override = make_override(override_config={"configuration": {"limit": number}})
+    stored = type(override).objects.get(pk=override.pk)
+    assert stored.document() == override.document()
+    row = ConfigurationAuditLog.objects.get(entity_type=override.entity_type)
+    assert journal.hash_row(row) == row.row_hash
+    assert digest_history(type(override), stored.history.get()) == row.history_digest
+    stored.override_config = {"configuration": {"limit": number}}
+    stored.save()
+    assert stored.version == override.version
+
+
 def test_a_dry_run_cannot_join_a_change_set():
     with change_set(), pytest.raises(RuntimeError), change_set(dry_run=True):
         pass
@@ -195,6 +209,23 @@ def test_an_import_tells_that_a_secret_changes_and_not_which_one(keeper):
     assert "second" not in str(plan)
     again = apply(secret_document({"set": True}), user=make_user("viewer"))
     assert [step.status for step in again.steps] == ["unchanged"]
+
+
+@pytest.mark.parametrize("rights", [["change_plugin"], ["toggle_plugin"], []])
+def test_the_admin_shows_no_secret(keeper, rights):
+    keeper.configuration = {"token": "sesame-open"}
+    keeper.save()
+    user = make_user("viewer")
+    user.user_permissions.add(*Permission.objects.filter(codename__in=rights))
+    client = sign_in(user)
+    for page in (address("change", keeper), address("history", keeper), address("changelist", keeper)):
+        assert "sesame-open" not in client.get(page).content.decode()
+
+
+def test_a_secret_that_the_admin_did_not_show_stays_when_the_form_is_saved(keeper):
+    submit(sign_in(make_user(superuser=True)), address("change", keeper), enabled=None)
+    keeper.refresh_from_db()
+    assert (keeper.enabled, keeper.configuration) == (False, {"token": "first"})
 
 
 # Nothing that one request can bring to a standstill
