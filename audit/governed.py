@@ -15,7 +15,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import ProtectedError
 from django.utils import timezone
 
-from audit.changes import ChangeSet, change_set
+from audit.changes import ChangeSet, change_set, current_change_set
 from audit.documents import canonical, digest, find_unstorable, read_content
 from audit.errors import InvalidEntries, StaleVersion, StateConflict, UngovernedWrite
 from audit.journal import BATCH_SIZE, Change
@@ -34,6 +34,20 @@ class GovernedQuerySet(models.QuerySet):
 
     update = bulk_create = bulk_update = _raw_delete = _refuse
     aupdate = abulk_create = abulk_update = _refuse
+
+    def get_or_create(self, *args: Any, **kwargs: Any) -> tuple[Any, bool]:
+        with change_set():
+            return super().get_or_create(*args, **kwargs)
+
+    def update_or_create(self, *args: Any, **kwargs: Any) -> tuple[Any, bool]:
+        with change_set():
+            return super().update_or_create(*args, **kwargs)
+
+    def select_for_update(self, *args: Any, **kwargs: Any) -> Self:
+        # A row locked before the change set's lock is how two writers come to wait for each other.
+        if current_change_set() is None:
+            raise UngovernedWrite("Open a change_set() first: its lock is taken before any row's.")
+        return super().select_for_update(*args, **kwargs)
 
     def delete(self) -> tuple[int, dict[str, int]]:
         with change_set():

@@ -15,7 +15,7 @@ class GovernedHistory(HistoricalRecords):
 
     def __init__(self, **kwargs: Any) -> None:
         # The account may be deleted later: the row keeps its key, and the journal the name.
-        kwargs.setdefault("user_db_constraint", False)
+        kwargs.setdefault("history_user_id_field", models.BigIntegerField(null=True))
         kwargs.setdefault("history_change_reason_field", models.TextField(null=True))
         super().__init__(**kwargs)
 

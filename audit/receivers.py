@@ -51,6 +51,7 @@ def connect() -> None:
     _store_with_record(Group)
     _store_with_record(AuthToken)
     _delete_once(AuthToken)
+    govern_accounts(user_model)
     govern_membership(user_model.groups.through, "role_membership")
     govern_membership(user_model.user_permissions.through, "user_permission")
     govern_membership(Group.permissions.through, "role_permission")
@@ -104,7 +105,11 @@ def journal_user(
     old, new = instance._stored_document, _user_document(instance)
     if update_fields is not None and old is not None:
         new = {name: new[name] if name in update_fields else old[name] for name in USER_FIELDS}
-    password_changed = instance._password_changed and (update_fields is None or "password" in update_fields)
+    # Django rehashes an old hash at sign-in, by a save of just that field with no new password at hand.
+    rehashed = update_fields == {"password"} and instance._password is None
+    password_changed = (
+        instance._password_changed and (update_fields is None or "password" in update_fields) and not rehashed
+    )
     if old == new and not password_changed:
         return
     action = "created" if created else "updated"
@@ -175,6 +180,27 @@ def journal_revoked_grant(sender: type[models.Model], instance: models.Model, **
 def _grant_name(document: dict[str, Any]) -> str:
     holder = document.get("user") or document.get("role")
     return f"{holder} {document['permission']} {document['entity']}"
+
+
+class AccountQuerySet(models.QuerySet):
+    """Accounts are written one by one: `update` and `bulk_*` send no signal, and would change rights unrecorded."""
+
+    def update(self, **kwargs: Any) -> int:
+        if set(kwargs) & {*USER_FIELDS, "password"}:
+            raise UngovernedWrite("Rights hang on accounts: change them one by one with save(), which is journalled.")
+        return super().update(**kwargs)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UngovernedWrite("Rights hang on accounts: write them one by one with save(), which is journalled.")
+
+    update.alters_data = True
+    bulk_create = bulk_update = abulk_create = abulk_update = _refuse
+
+
+def govern_accounts(user_model: type[models.Model]) -> None:
+    """Let the account model's managers hand out `AccountQuerySet`s. They stay what they are: migrations name them."""
+    type(user_model._default_manager)._queryset_class = AccountQuerySet
+    user_model._base_manager._queryset_class = AccountQuerySet
 
 
 class MembershipQuerySet(models.QuerySet):

@@ -19,15 +19,6 @@ from audit.permissions import RoleGrant, UserGrant
 from personas import validation
 from rules.models import AnalysisRule
 
-RESERVED = ("assign", "assignments")  # routes beside those of the personas
-
-
-def check_not_reserved(name: str) -> None:
-    """Raise if the API could not tell the persona from a route of its own."""
-    if name in RESERVED:
-        raise ValidationError(f"{name!r} is reserved: choose another name.", code="reserved")
-
-
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
 )
@@ -44,7 +35,7 @@ class Persona(GovernedModel):
     name = models.CharField(
         max_length=50,
         unique=True,
-        validators=[check_name, check_not_reserved],
+        validators=[check_name],
         help_text="The key in assignments and file names; fixed.",
     )
     title = models.CharField(max_length=200, blank=True, help_text="Such as: The security engineer.")

@@ -1,21 +1,81 @@
-"""Which changes imply others here? A created rule gets the persona of its type, by whichever door it came."""
+"""What do changes of rules and personas imply? A rule has voices that look after its type, whichever the door."""
 
 from __future__ import annotations
 
-from audit.changes import ChangeSet, register_completion
-from personas.services import assign_defaults
+from collections.abc import Iterator
+
+from audit.changes import ChangeSet, register_check, register_completion
+from audit.errors import StateConflict
+from personas.models import Persona, PersonaRuleAssignment
+from personas.services import assign_defaults, unassign
 from rules.models import AnalysisRule
+
+SHOWN = 5  # assignments named in a refusal
 
 
 def connect() -> None:
-    """Register the completion with the kernel."""
+    """Register completion and check with the kernel."""
     register_completion(assign_default_personas)
+    register_check(check_voices)
 
 
 def assign_default_personas(changes: ChangeSet) -> None:
-    """At the end of the change set, so that a rule created with personas of its own keeps just those."""
-    mine = [change for change in changes.changes if change.entity_type == AnalysisRule.entity_type]
-    deleted = {change.entity_id for change in mine if change.action == "deleted"}
-    created = [change.instance for change in mine if change.action == "created" and change.entity_id not in deleted]
-    if created:
-        assign_defaults(created)
+    """A created rule gets the persona of its type, and so does one whose type changed to what its persona leaves.
+
+    At the end of the change set, so that a rule that comes with personas of its own keeps just those.
+    """
+    gone = {
+        change.entity_id
+        for change in changes.changes
+        if change.action == "deleted" and change.entity_type == AnalysisRule.entity_type
+    }
+    mine = [
+        change
+        for change in changes.changes
+        if isinstance(change.instance, AnalysisRule) and change.entity_id not in gone
+    ]
+    retyped = {change.entity_id: change.instance for change in mine if was_changed(change, "rule_type")}
+    if retyped:
+        for assignment in find_misfits(PersonaRuleAssignment.objects.filter(rule__in=retyped)):
+            unassign(assignment)
+    rules = retyped | {change.entity_id: change.instance for change in mine if change.action == "created"}
+    if rules:
+        assign_defaults(rules.values())
+
+
+def was_changed(change: object, field: str) -> bool:
+    """Whether an update changed `field`."""
+    old, new = getattr(change, "old", None), getattr(change, "new", None)
+    return bool(old and new and old[field] != new[field])
+
+
+def find_misfits(assignments: object) -> Iterator[PersonaRuleAssignment]:
+    """Those of the active `assignments` whose persona does not look after the type of the rule."""
+    for assignment in assignments.filter(is_active=True).select_related("rule", "persona"):
+        types = assignment.persona.rule_types
+        if types and assignment.rule.rule_type not in types:
+            yield assignment
+
+
+def check_voices(changes: ChangeSet) -> list[StateConflict]:
+    """No persona stops looking after a type while it speaks for rules of it; no import says otherwise."""
+    rules = [
+        change.entity_id
+        for change in changes.changes
+        if change.entity_type == AnalysisRule.entity_type and was_changed(change, "rule_type")
+    ]
+    personas = [
+        change.entity_id
+        for change in changes.changes
+        if change.entity_type == Persona.entity_type and was_changed(change, "rule_types")
+    ]
+    misfits = []
+    if rules:
+        misfits += find_misfits(PersonaRuleAssignment.objects.filter(rule__in=rules))
+    if personas:
+        misfits += find_misfits(PersonaRuleAssignment.objects.filter(persona__in=personas))
+    if not misfits:
+        return []
+    named = ", ".join(sorted({assignment.entity_name for assignment in misfits})[:SHOWN])
+    more = f" and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else ""
+    return [StateConflict(f"These assignments would not fit any more: {named}{more}. End or change them first.")]

@@ -1,7 +1,7 @@
 """Does a configuration satisfy its schema, and which of its fields are secret?
 
 Schemas are JSON Schema 2020-12. Nothing is ever fetched for a `$ref`, and `pattern` runs in linear time. A property may
-carry the annotation ``"secret": true``: its value is encrypted at rest and never shown.
+carry the annotation ``"secret": true``: its value is masked wherever it would be shown or journalled.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ from django.utils import timezone
 
 from audit.changes import change_set
 from plugins import registry
-from plugins.contract import RuleSpec
 from plugins.models import Plugin, PluginHealth, requirements
 
 
@@ -58,8 +57,3 @@ def check_health(plugin: Plugin) -> PluginHealth:
 def configurations() -> dict[str, dict]:
     """The configuration of every enabled plugin by name."""
     return {plugin.name: plugin.configuration for plugin in Plugin.objects.filter(enabled=True)}
-
-
-def runnable(rule: RuleSpec) -> bool:
-    """Whether the rule's analyzer is installed."""
-    return rule.plugin in registry.analyzers()

@@ -15,6 +15,8 @@ from audit.errors import FieldError
 from plugins import expressions, registry, schemas
 from plugins.contract import RuleError, RuleSpec
 
+MAX_PATTERNS = 50  # a list
+
 
 def check_plugin_configuration(name: str, configuration: Any) -> None:
     """Raise unless `configuration` satisfies the schema of the installed analyzer `name`."""
@@ -68,6 +70,8 @@ def check_path_patterns(field: str, patterns: Any) -> None:
     """Raise unless `patterns` is a list of regular expressions in the linear-time dialect."""
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValidationError({field: "This must be a list of regular expressions."})
+    if len(patterns) > MAX_PATTERNS:
+        raise ValidationError({field: f"At most {MAX_PATTERNS} expressions, these are {len(patterns)}."})
     problems = []
     for index, pattern in enumerate(patterns):
         try:

@@ -14,11 +14,12 @@ from django.db import DatabaseError, connection, transaction
 from knox.models import AuthToken
 
 from audit import journal
-from audit.changes import change_set
+from audit.changes import Origin, change_set, originating
 from audit.diffs import compare
-from audit.errors import Busy, UngovernedWrite
+from audit.errors import Busy, StateConflict, UngovernedWrite
 from audit.exchange import FORMAT, InvalidDocument, apply, parse
 from audit.governed import digest_history
+from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
 from audit.permissions import SYSTEM_ACTOR, grant
 from overrides import effective
@@ -28,7 +29,17 @@ from plugins.models import Plugin
 from plugins.services import sync_plugins
 from rules.models import AnalysisRule, AnalysisRuleUserGrant
 from tests.admin_client import address, sign_in, submit
-from tests.factories import api_client, build_rule, make_override, make_persona, make_plugins, make_rule, make_user
+from tests.factories import (
+    PASSWORD,
+    api_client,
+    build_rule,
+    make_assignment,
+    make_override,
+    make_persona,
+    make_plugins,
+    make_rule,
+    make_user,
+)
 from tests.rest import RULES, TOKEN, expect_problem
 
 pytestmark = pytest.mark.django_db
@@ -318,3 +329,74 @@ def test_a_shared_cache_that_holds_something_else_is_not_believed(found):
     rule = make_rule()
     cache.set(effective._shared_key(*effective._read_revision()), found)
     assert [item["name"] for item in load_configuration().rules] == [rule.name]
+
+
+def test_accounts_cannot_be_changed_past_the_journal():
+    user = make_user()
+    with pytest.raises(UngovernedWrite, match="one by one"):
+        type(user).objects.filter(pk=user.pk).update(is_superuser=True)
+    with pytest.raises(UngovernedWrite, match="one by one"):
+        type(user)._base_manager.filter(pk=user.pk).update(password="x")
+    with pytest.raises(UngovernedWrite):
+        type(user).objects.bulk_create([type(user)(username="sneaked", is_superuser=True)])
+    with pytest.raises(UngovernedWrite):
+        type(user).objects.bulk_update([user], ["is_staff"])
+    user.refresh_from_db()
+    assert not user.is_superuser
+    assert type(user).objects.filter(pk=user.pk).update(last_login=None) == 1
+
+
+def test_a_row_is_not_locked_before_the_change_set():
+    rule = make_rule()
+    with pytest.raises(UngovernedWrite, match="change_set"), transaction.atomic():
+        AnalysisRule.objects.select_for_update().get(pk=rule.pk)
+    with change_set():
+        assert AnalysisRule.objects.select_for_update().get(pk=rule.pk) == rule
+
+
+def test_history_keeps_who_acted_when_the_account_is_deleted():
+    user = make_user("administrator")
+    with originating(Origin(user=user)):
+        rule = make_rule()
+    key = user.pk
+    user.delete()
+    assert rule.history.first().history_user_id == key
+
+
+def test_a_rehash_at_sign_in_is_no_change_of_the_password(settings):
+    user = make_user()
+    before = current_revision()
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", *settings.PASSWORD_HASHERS]
+    assert user.check_password(PASSWORD)
+    user.refresh_from_db()
+    assert user.password.startswith("pbkdf2")
+    assert current_revision() == before
+    user.set_password("another long passphrase")
+    user.save(update_fields=["password"])
+    assert current_revision() == before + 1
+
+
+def test_a_rule_whose_type_changes_gets_a_voice_that_fits():
+    make_persona("security")
+    make_persona("performance", rule_types=["performance"])
+    generalist = make_persona("generalist", rule_types=[])
+    rule = make_rule()
+    make_assignment(rule, generalist)
+    rule.rule_type = "performance"
+    rule.save()
+    active = rule.assignments.filter(is_active=True)
+    assert list(active.values_list("persona_id", flat=True)) == ["generalist"]
+    other = make_rule()
+    other.rule_type = "performance"
+    other.save()
+    assert list(other.assignments.filter(is_active=True).values_list("persona_id", flat=True)) == ["performance"]
+
+
+def test_a_persona_keeps_the_types_of_the_rules_it_speaks_for():
+    persona = make_persona("security")
+    rule = make_rule()
+    persona.rule_types = ["style"]
+    with pytest.raises(StateConflict, match=f"security for {rule.name}"):
+        persona.save()
+    persona.refresh_from_db()
+    assert persona.rule_types == ["security"]
