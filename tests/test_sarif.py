@@ -429,7 +429,7 @@ def test_a_terminal_gets_counts_by_severity_and_persona_and_the_worst_first(tmp_
     assert rows["unassigned"] == ["·", "·", "·", "·", "5", "5"]
     assert rows["all"] == ["1", "·", "·", "·", "5", "6"]
     assert text.index("z.py") < text.index("a.py")
-    assert "… and 3 more; write --format json --output FILE for all" in text
+    assert "… and 3 more; --show 6 lists all" in text
     assert "6 findings (1 critical, 5 info) in 2 of 2 files" in text
 
 
