@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.db import models
+
 from audit.changes import ChangeSet, register_check, register_completion
 from audit.errors import StateConflict
+from audit.journal import Change
 from personas.models import Persona, PersonaRuleAssignment
 from personas.services import assign_defaults, unassign
 from rules.models import AnalysisRule
@@ -20,7 +23,7 @@ def connect() -> None:
 
 
 def assign_default_personas(changes: ChangeSet) -> None:
-    """A created rule gets the persona of its type, and so does one whose type changed to what its persona leaves.
+    """A created rule gets the persona of its type, and so does one whose new type its persona leaves out.
 
     At the end of the change set, so that a rule that comes with personas of its own keeps just those.
     """
@@ -43,13 +46,12 @@ def assign_default_personas(changes: ChangeSet) -> None:
         assign_defaults(rules.values())
 
 
-def was_changed(change: object, field: str) -> bool:
-    """Whether an update changed `field`."""
-    old, new = getattr(change, "old", None), getattr(change, "new", None)
-    return bool(old and new and old[field] != new[field])
+def was_changed(change: Change, field: str) -> bool:
+    """Whether `change` is an update of `field`."""
+    return bool(change.old and change.new and change.old[field] != change.new[field])
 
 
-def find_misfits(assignments: object) -> Iterator[PersonaRuleAssignment]:
+def find_misfits(assignments: models.QuerySet[PersonaRuleAssignment]) -> Iterator[PersonaRuleAssignment]:
     """Those of the active `assignments` whose persona does not look after the type of the rule."""
     for assignment in assignments.filter(is_active=True).select_related("rule", "persona"):
         types = assignment.persona.rule_types
@@ -58,7 +60,7 @@ def find_misfits(assignments: object) -> Iterator[PersonaRuleAssignment]:
 
 
 def check_voices(changes: ChangeSet) -> list[StateConflict]:
-    """No persona stops looking after a type while it speaks for rules of it; no import says otherwise."""
+    """No persona drops a type while it speaks for rules of it; an import cannot either."""
     rules = [
         change.entity_id
         for change in changes.changes
