@@ -4,7 +4,6 @@ from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
-from django.core.cache import cache
 from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
@@ -17,13 +16,6 @@ from tests.rest import CONFIG, RULES, TOKEN, expect_problem, last_change, names
 pytestmark = pytest.mark.django_db
 ME = "/api/v1/me"
 STATE = f"{CONFIG}/ui-state"
-
-
-@pytest.fixture(autouse=True)
-def no_failures_counted():
-    cache.clear()
-    yield
-    cache.clear()
 
 
 # Tokens
