@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
+from django_tasks_db.models import DBTaskResult
 from knox.models import AuthToken
 from unfold.contrib.filters.admin import BooleanRadioFilter, RelatedDropdownFilter
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -73,6 +74,8 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 # Tokens are made and revoked through the API, which shows a new one once.
 admin.site.unregister(AuthToken)
+# The queue of reviews: a session says where its review stands.
+admin.site.unregister(DBTaskResult)
 
 
 @admin.register(User)

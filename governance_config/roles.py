@@ -14,7 +14,10 @@ VIEW = [
     "overrides.view_governanceruleoverride",
     "overrides.view_configuration",
     "reviews.view_reviewsession",
+    "reviews.view_codebase",
     "reviews.view_discoveredissue",
+    "reviews.view_trackedfinding",
+    "reviews.view_copilotprompt",
 ]
 
 RULES = ["rules.add_analysisrule", "rules.change_analysisrule", "rules.delete_analysisrule"]
@@ -31,11 +34,12 @@ OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_g
 APPROVALS = ["overrides.approve_governanceruleoverride"]
 JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
 ACCOUNTS = ["auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user", "auth.view_group"]
-REVIEWS = ["reviews.run_reviewsession", "reviews.delete_reviewsession"]
+REVIEWS = ["reviews.run_reviewsession"]
+TRIAGE = ["reviews.triage_trackedfinding", "reviews.change_copilotprompt"]
 
 ROLES: dict[str, list[str]] = {
     "viewer": VIEW,
-    "rule editor": VIEW + RULES + OVERRIDE_REQUESTS + ["reviews.run_reviewsession"],
+    "rule editor": VIEW + RULES + OVERRIDE_REQUESTS + REVIEWS + TRIAGE,
     "plugin manager": VIEW + PLUGINS,
     "persona manager": VIEW + PERSONAS,
     "override approver": VIEW + APPROVALS,
@@ -50,6 +54,8 @@ ROLES: dict[str, list[str]] = {
         *JOURNAL,
         *ACCOUNTS,
         *REVIEWS,
+        *TRIAGE,
+        "reviews.delete_reviewsession",
         "overrides.import_configuration",
     ],
 }

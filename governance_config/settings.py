@@ -1,7 +1,8 @@
 """How is the server set up? One file, read from the environment; without any variable it runs from `./var` on SQLite.
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL. `docs/operations.md` explains each.
+GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS. `docs/operations.md` explains
+each.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ INSTALLED_APPS = [
     "guardian",
     "simple_history",
     "django_jsonform",
+    "django_tasks",
+    "django_tasks_db",
     "audit",
     "plugins",
     "rules",
@@ -177,6 +180,11 @@ if REDIS_URL:
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
+# Reviews that a person starts run in the process of `manage.py db_worker`, which finds them in the database.
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default"]}}
+REVIEW_ROOTS = [Path(entry).resolve() for entry in read_list("GOVERNANCE_REVIEW_ROOTS")] or [HOME / "codebases"]
+"""Folders below which a review may be started from admin and API; commands review whatever they can read."""
+
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
 ANONYMOUS_USER_NAME = None
 GUARDIAN_MONKEY_PATCH_USER = False
@@ -256,7 +264,11 @@ SPECTACULAR_SETTINGS = {
         "RuleTypeEnum": "rules.choices.RuleType",
         "RuleStatusEnum": "rules.choices.RuleStatus",
         "OverrideStatusEnum": "overrides.choices.OverrideStatus",
-        "ReviewStatusEnum": "reviews.models.ReviewSession.Status",
+        "ReviewStatusEnum": "reviews.choices.SessionStatus",
+        "IssueStateEnum": "reviews.choices.IssueState",
+        "PresenceEnum": "reviews.choices.Presence",
+        "TriageEnum": "reviews.choices.Triage",
+        "PromptStatusEnum": "reviews.choices.PromptStatus",
         "PluginStatusEnum": "plugins.models.PluginHealth.Status",
     },
 }

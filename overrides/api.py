@@ -126,6 +126,7 @@ class RuleInForceSerializer(serializers.Serializer):
     references = serializers.ListField(child=serializers.CharField())
     tags = serializers.ListField(child=serializers.CharField())
     status = serializers.CharField()
+    suppressible = serializers.BooleanField()
     enabled = serializers.BooleanField()
     version = serializers.IntegerField()
     personas = serializers.ListField(child=serializers.CharField())

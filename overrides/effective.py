@@ -38,7 +38,7 @@ ATTEMPTS = 5  # reads before the writers' lock is taken to get an undisturbed on
 PARTS = ("rules", "plugins", "personas", "assignments", "overrides")
 RULE_FIELDS = tuple(
     "id name title description rule_type severity plugin_id configuration file_types file_patterns exclude_patterns "
-    "message remediation references tags status version".split()
+    "message remediation references tags status suppressible version".split()
 )
 # Releases that share other fields must not read each other's configurations.
 SHAPE = digest([PARTS, RULE_FIELDS, RuleSpec.__slots__])[:8]

@@ -121,6 +121,27 @@ class PluginHealth(models.Model):
         return f"{self.plugin_id}: {self.status}"
 
 
+class PluginRun(models.Model):
+    """How a plugin did in one review. The last ones are kept; `PluginHealth` is judged by them."""
+
+    plugin = models.ForeignKey(Plugin, on_delete=models.CASCADE, related_name="runs")
+    ran_at = models.DateTimeField(default=timezone.now)
+    seconds = models.FloatField(help_text="Time of the analyzer, all files together.")
+    files = models.PositiveIntegerField(default=0)
+    findings = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+    detail = models.TextField(blank=True, help_text="The first failure.")
+
+    class Meta:
+        db_table = "plugin_runs"
+        ordering = ["-id"]
+        default_permissions = ()
+        indexes = [models.Index(fields=["plugin", "-id"], name="plugin_runs_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.plugin_id} in {self.seconds:.2f} s"
+
+
 class PluginUserGrant(UserGrant):
     """A right of one user on one plugin."""
 

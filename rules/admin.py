@@ -76,7 +76,10 @@ class AnalysisRuleAdmin(GovernedAdmin):
         ),
     }
     fieldsets = (
-        (None, {"fields": ("name", "title", "description", "rule_type", "severity", "status", "enabled")}),
+        (
+            None,
+            {"fields": ("name", "title", "description", "rule_type", "severity", "status", "suppressible", "enabled")},
+        ),
         ("What it looks for", {"fields": ("plugin", "configuration", "examples")}),
         ("Where it looks", {"fields": ("file_types", "file_patterns", "exclude_patterns")}),
         ("What it says", {"fields": ("message", "remediation", "references", "tags")}),

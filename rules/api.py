@@ -64,7 +64,7 @@ class AnalysisRuleSerializer(GovernedSerializer):
         fields: ClassVar[tuple[str, ...]] = (
             *("id", "name", "title", "description", "rule_type", "severity", "plugin", "configuration"),
             *("file_types", "file_patterns", "exclude_patterns", "message", "remediation", "references", "tags"),
-            *("status", "examples", "enabled", "version", "created_at", "updated_at"),
+            *("status", "examples", "suppressible", "enabled", "version", "created_at", "updated_at"),
             *GovernedSerializer.extra,
         )
         read_only_fields = GovernedSerializer.bookkeeping

@@ -58,7 +58,7 @@ class AnalysisRule(GovernedModel):
     section = "analysis_rules"
     exchange_fields = tuple(
         "name title description rule_type severity plugin configuration file_types file_patterns exclude_patterns "
-        "message remediation references tags status examples enabled".split()
+        "message remediation references tags status examples suppressible enabled".split()
     )
 
     name = models.CharField(
@@ -103,6 +103,10 @@ class AnalysisRule(GovernedModel):
         default=no_examples,
         blank=True,
         help_text="Snippets that must match and must not, run before the rule is enabled.",
+    )
+    suppressible = models.BooleanField(
+        default=True,
+        help_text="Whether a comment in the code may suppress findings: code-review: ignore[RULE] -- reason.",
     )
     enabled = models.BooleanField(default=True)
 
@@ -161,6 +165,7 @@ class AnalysisRule(GovernedModel):
             remediation=self.remediation,
             references=self.references,
             tags=self.tags,
+            suppressible=self.suppressible,
         )
 
     def clean(self) -> None:
