@@ -31,7 +31,8 @@ MAX_EXAMPLE_LENGTH = 20_000
 
 _TEXTS = ("name", "title", "description", "version")
 _SCHEMAS = ("configuration_schema", "rule_schema")
-_METHODS = ("check_rule", "prepare", "analyze")
+_METHODS = ("check_rule", "prepare")
+_ASKED = ("analyze", "analyze_tree")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,49}")
 
 # Files that rules name by path rather than by extension; the first that fits a rule carries its examples.
@@ -239,6 +240,8 @@ def _find_fault(analyzer: Any) -> str | None:
     for attribute in _METHODS:
         if not callable(getattr(analyzer, attribute, None)):
             return f"lacks the method {attribute!r}"
+    if not any(callable(getattr(analyzer, attribute, None)) for attribute in _ASKED):
+        return "lacks the method 'analyze', or 'analyze_tree'"
     for attribute in _SCHEMAS:
         faults = schemas.check_schema(getattr(analyzer, attribute, None))
         if faults:

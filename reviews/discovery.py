@@ -148,11 +148,18 @@ def discover(root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BY
 
 def read(entry: Entry, *, max_bytes: int = MAX_BYTES) -> SourceFile | Skip:
     """The file as UTF-8, or why it is not reviewed. UTF-16 and UTF-32 are known by their byte order mark."""
+    content = read_bytes(entry, max_bytes=max_bytes)
+    return content if isinstance(content, Skip) else decode(entry, content)
+
+
+def read_bytes(entry: Entry, *, max_bytes: int = MAX_BYTES) -> bytes | Skip:
+    """The file as it is, or why it cannot be read."""
     content = _read_regular(entry.location, max_bytes)
-    if isinstance(content, Skip):
-        return content
-    if len(content) > max_bytes:
-        return Skip.TOO_LARGE
+    return Skip.TOO_LARGE if isinstance(content, bytes) and len(content) > max_bytes else content
+
+
+def decode(entry: Entry, content: bytes) -> SourceFile | Skip:
+    """What was read, as UTF-8, or why it is not reviewed."""
     if content.startswith(_MARKS):
         encoding = next(name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark))
         try:

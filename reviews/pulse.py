@@ -1,0 +1,74 @@
+"""What is a worker doing right now, since when, and how did it end? A few bytes of memory, shared with its parent.
+
+Writing them is no call of the system, so that it can be done before every single question to an analyzer. When the
+worker hangs or is gone they say who was asked about what.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+_FORM = struct.Struct("<iiiid")
+SIZE = _FORM.size
+
+
+class Phase(IntEnum):
+    """What a worker is busy with."""
+
+    IDLE = 0
+    """Starting, or waiting."""
+    PREPARING = 1
+    """An analyzer is made ready."""
+    ASKING = 2
+    """An analyzer is asked."""
+    OWN = 3
+    """What the analyzers found is marked."""
+
+
+class Exit(IntEnum):
+    """Why a worker ended itself, as its exit code."""
+
+    DONE = 0
+    EXHAUSTED = 81
+    """An analyzer ran out of memory and still holds it."""
+    SEVERED = 82
+    """An analyzer closed the files by which the parent is reached."""
+    FAULT = 83
+    """Our own code failed."""
+
+
+class Beat(NamedTuple):
+    """What a worker does: for which plugin, a place among its assignments; about which file, a place in which batch."""
+
+    phase: Phase = Phase.IDLE
+    plugin: int = -1
+    batch: int = -1
+    file: int = -1
+    since: float = 0.0
+    """As `time.monotonic` says it, which is one clock for all processes."""
+
+
+class Pulse:
+    """The shared memory, in a file of `SIZE` bytes that is open as `descriptor`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, SIZE)
+
+    def write(self, beat: Beat) -> None:
+        """Say what is done from now on."""
+        _FORM.pack_into(self._memory, 0, *beat)
+
+    def read(self) -> Beat:
+        """What was said last. What makes no sense, because somebody else wrote there, is read as idle."""
+        phase, plugin, batch, file, since = _FORM.unpack_from(self._memory)
+        try:
+            return Beat(Phase(phase), plugin, batch, file, since)
+        except ValueError:
+            return Beat()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
