@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 NEARBY = 2
 """Lines by which a finding may have moved whose code and surroundings were both edited."""
@@ -50,13 +50,11 @@ class Trace:
         return self.path.rpartition("/")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A finding known before. `looked` is whether this review would have found it, were it where it was."""
+class Known(NamedTuple):
+    """A finding known before."""
 
     trace: Trace
     standing: Standing = Standing.PRESENT
-    looked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +88,28 @@ _RENAMED_AND_EDITED_NEAR_IT = (_Step(("code_hash", "file_name"), "code_hash"), _
 _EDITED = (_Step(("path", "context_hash"), "context_hash"), _Step(("path", "message"), within=NEARBY))
 
 
-def match(seen: Sequence[Trace], known: Sequence[Known], *, gone: Collection[str] = ()) -> dict[int, int]:
+def match(
+    seen: Sequence[Trace],
+    known: Sequence[Known],
+    *,
+    is_gone: Callable[[Trace], bool] = lambda trace: False,
+    was_looked_for: Callable[[Trace], bool] = lambda trace: True,
+) -> dict[int, int]:
     """Which of `known` each of `seen` is, by index; those that are new are left out. None is matched twice.
 
-    `gone` are paths of known findings that do not exist any more. Takes O(n log n).
+    `is_gone` says whether the file of a known finding does not exist any more, `was_looked_for` whether it would have
+    been seen, were it where it was. Both are asked only about findings that are not there. Takes O(n log n).
     """
     matching = _Matching(seen, known)
-    lost = frozenset(gone)
 
-    def is_gone(each: Known) -> bool:
-        return each.trace.path in lost
-
-    def stayed(each: Known) -> bool:
-        # What is still where it was, unseen, has not moved elsewhere.
-        return each.looked and each.trace.path not in lost
+    def has_left(trace: Trace) -> bool:
+        # What was not looked for where it was has not moved elsewhere.
+        return not is_gone(trace) and was_looked_for(trace)
 
     for standing in Standing:
         matching.take(standing, _IN_PLACE)
         matching.take(standing, _RENAMED, is_gone)
-        matching.take(standing, _MOVED, stayed)
+        matching.take(standing, _MOVED, has_left)
         if standing is not Standing.FIXED:
             matching.take(standing, _RENAMED_AND_EDITED_NEAR_IT, is_gone)
     for standing in (Standing.PRESENT, Standing.UNSEEN):
@@ -146,7 +147,7 @@ class _Matching:
             self._left_known[each.standing].append(index)
 
     def take(
-        self, standing: Standing, steps: Iterable[_Step], condition: Callable[[Known], bool] | None = None
+        self, standing: Standing, steps: Iterable[_Step], condition: Callable[[Trace], bool] | None = None
     ) -> None:
         """Match known findings of one standing, those that fulfil the condition, with what is left."""
         for step in steps:
@@ -154,12 +155,12 @@ class _Matching:
                 return
             self._take(standing, step, condition)
 
-    def _take(self, standing: Standing, step: _Step, condition: Callable[[Known], bool] | None) -> None:
+    def _take(self, standing: Standing, step: _Step, condition: Callable[[Trace], bool] | None) -> None:
         key = step.key()
         groups: dict[Any, list[int]] = defaultdict(list)
         for index in self._left_known[standing]:
             known = self._known[index]
-            if condition is None or condition(known):
+            if condition is None or condition(known.trace):
                 groups[key(known.trace)].append(index)
         groups.pop(None, None)
         candidates: dict[Any, list[int]] = defaultdict(list)

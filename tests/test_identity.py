@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reviews.identity import NEARBY, Known, Standing, Trace, make_keys, match
+from reviews import identity
+from reviews.identity import NEARBY, Known, Standing, Trace, make_keys
 
 
 def trace(line: int = 10, code: str = "c", context: str = "x", path: str = "a.py", **fields) -> Trace:
@@ -25,8 +26,12 @@ def trace(line: int = 10, code: str = "c", context: str = "x", path: str = "a.py
     )
 
 
-def known(*traces: Trace, standing: Standing = Standing.PRESENT, looked: bool = True) -> list[Known]:
-    return [Known(each, standing, looked) for each in traces]
+def known(*traces: Trace, standing: Standing = Standing.PRESENT) -> list[Known]:
+    return [Known(each, standing) for each in traces]
+
+
+def match(seen, known, *, gone=(), **options) -> dict[int, int]:
+    return identity.match(seen, known, is_gone=lambda trace: trace.path in gone, **options)
 
 
 # ---- one finding
@@ -69,7 +74,7 @@ def test_a_block_moved_to_another_file_keeps_its_findings() -> None:
 
 def test_a_copy_of_what_is_still_there_is_new() -> None:
     assert match([trace(path="a.py"), trace(path="b.py")], known(trace())) == {0: 0}
-    assert match([trace(path="b.py")], known(trace(), looked=False)) == {}
+    assert match([trace(path="b.py")], known(trace()), was_looked_for=lambda trace: False) == {}
 
 
 def test_a_file_of_the_same_name_is_preferred_after_a_move() -> None:
