@@ -70,6 +70,8 @@ class Skip(StrEnum):
     """A device, pipe or socket."""
     NO_RULE = "no_rule"
     """No rule asks for files of this kind or place; it was not opened."""
+    UNCHANGED = "unchanged"
+    """Only what changed was to be reviewed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def run(
     today: date | None = None,
     memory: int = MEMORY,
     search_path: Sequence[str | Path] = (),
+    wanted: Callable[[str], bool] | None = None,
 ) -> Result:
     """Review `files` by `rules`.
 
@@ -68,7 +69,8 @@ def run(
     `cache` is a folder where outcomes are kept. `cancelled` is asked several times a second: once it says yes, what was
     found until then is the result. Suppressions in the code are honoured if there is a `suppression_policy`: the
     configuration of the plugin `directives`. `memory` is how many bytes the analyzers of one worker may use together.
-    Workers look for analyzers in the folders of `search_path` as well. Raises `pool.PoolError` if no worker can run.
+    Workers look for analyzers in the folders of `search_path` as well. `wanted` says which paths the analyzers of
+    single files are asked about; those of the tree need all of it. Raises `pool.PoolError` if no worker can run.
     """
     started = perf_counter()
     policy = Policy.of(suppression_policy) if isinstance(suppression_policy, Mapping) else suppression_policy
@@ -76,7 +78,7 @@ def run(
     observer = _Observer(progress, cancelled)
     root = str(files.root) if isinstance(files, Discovery) else ""
     with Cache(cache, root) as kept:
-        review = _Review(plan, files, observer, kept)
+        review = _Review(plan, files, observer, kept, wanted)
         review.survey()
         if jobs == 0:
             events = review_here(plan.for_files, review.feed(), review.trees)
@@ -138,7 +140,12 @@ class _Review:
     """One review from its files to its ledger."""
 
     def __init__(
-        self, plan: Plan, files: Discovery | Iterable[Entry | SourceFile], observer: _Observer, cache: Cache
+        self,
+        plan: Plan,
+        files: Discovery | Iterable[Entry | SourceFile],
+        observer: _Observer,
+        cache: Cache,
+        wanted: Callable[[str], bool] | None,
     ) -> None:
         self.ledger = Ledger(plan)
         self.trees: list[Tree] = []
@@ -147,6 +154,7 @@ class _Review:
         self._files = files
         self._observer = observer
         self._cache = cache
+        self._wanted = wanted
         self._max_bytes = files.max_bytes if isinstance(files, Discovery) else discovery.MAX_BYTES
         self._todo: Sequence[Entry | SourceFile] = []
         self._tree_keys: dict[str, bytes] = {}
@@ -161,11 +169,14 @@ class _Review:
         if isinstance(self._files, Discovery):
             for reason, number in self._files.skipped.items():
                 self.ledger.skip(str(reason), number)
-        self._observer.begin(len(entries))
-        self._todo = entries
+        self._todo = [each for each in entries if self._is_wanted(each)]
+        if len(self._todo) < len(entries):
+            self.ledger.skip(Skip.UNCHANGED.value, len(entries) - len(self._todo))
+        self._observer.begin(len(self._todo))
         digest = blake2b(digest_size=16)
         if self._cache.is_open:
-            self._todo = [each for each in entries if not self._is_known(each, digest)]
+            unknown = [each for each in entries if not self._is_known(each, digest)]
+            self._todo = [each for each in unknown if self._is_wanted(each)]
         self._plan_trees(entries, digest.digest())
 
     def feed(self) -> Iterator[Job]:
@@ -198,9 +209,12 @@ class _Review:
             case Failure():
                 self.ledger.add_failure(event)
 
+    def _is_wanted(self, entry: Entry | SourceFile) -> bool:
+        return self._wanted is None or self._wanted(entry.path)
+
     def _is_known(self, entry: Entry | SourceFile, digest: Any) -> bool:
         """Whether nothing is left to do for the file. Adds it to the digest of the tree."""
-        tasks = self._plan.tasks(entry.path)
+        tasks = self._plan.tasks(entry.path) if self._is_wanted(entry) else ()
         if self._observer.is_cancelled() or not (tasks or self._plan.for_tree):
             return False
         content: bytes | Skip

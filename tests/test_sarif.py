@@ -470,6 +470,7 @@ def test_json_holds_the_whole_result(tmp_path: Path) -> None:
     result = review(tmp_path)
     result.failures = [Failure("patterns", None, "a.py", "odd")]
     made = report.to_json(result, rules=RULES, revision=42, session=7, root="/src", started_at=STARTED)
+    unseen = {"code": "", "key": "", "state": "new", "triage": "open", "suppressed": None}
     assert json.loads(json.dumps(made)) == {
         "revision": 42,
         "session": 7,
@@ -481,18 +482,21 @@ def test_json_holds_the_whole_result(tmp_path: Path) -> None:
             "by_severity": {"critical": 1, "high": 0, "medium": 0, "low": 0, "info": 1},
             "by_persona": {"reliability": 1, "security": 1, "unassigned": 1},
             "by_rule": {"bare": 1, "python-eval-call": 1},
+            "by_state": {"new": 2, "existing": 0, "reappeared": 0, "fixed": 0, "rule_removed": 0},
+            "suppressed": 0,
+            "dismissed": 0,
         },
         "findings": [
             {
                 "rule": "bare", "severity": "info", "rule_type": "style", "personas": [], "path": "a.py",
                 "start_line": 1, "start_column": 1, "end_line": 1, "end_column": 5,
-                "message": "bare", "snippet": "TODO",
+                "message": "bare", "snippet": "TODO", **unseen,
             },
             {
                 "rule": "python-eval-call", "severity": "critical", "rule_type": "security",
                 "personas": ["security", "reliability"], "path": "a.py",
                 "start_line": 2, "start_column": 3, "end_line": 2, "end_column": 10,
-                "message": "Text is run as code here.", "snippet": "eval(1)",
+                "message": "Text is run as code here.", "snippet": "eval(1)", **unseen,
             },
         ],
         "failures": [{"plugin": "patterns", "rule": None, "path": "a.py", "message": "odd"}],
