@@ -21,7 +21,7 @@ from overrides.effective import Configuration, load_configuration
 from plugins.contract import Finding, RuleSpec
 from plugins.services import configurations
 from reviews.changes import Changes, find_changes
-from reviews.choices import Scope
+from reviews.choices import GONE, Scope
 from reviews.codebases import MAX_NAME, Place, locate, show_path, was_reviewed
 from reviews.coverage import Coverage
 from reviews.discovery import Discovery, discover
@@ -113,7 +113,7 @@ def review(
     except BaseException:
         _end(session, ReviewSession.Status.FAILED)
         raise
-    gone = session.counts["by_state"] if reviewed_before else None
+    gone = {name: session.counts["by_state"][name] for name in GONE} if reviewed_before else None
     return Review(session, result, specs, files.root, session.started_at, finished_at, issues, gone)
 
 

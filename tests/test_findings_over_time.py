@@ -415,6 +415,7 @@ def test_a_cancelled_review_stores_nothing_and_fixes_nothing(project: Project) -
 
 def test_a_review_can_be_cancelled_by_its_row(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reviews.sessions.BEAT", 0)
+    monkeypatch.setattr("reviews.engine._ASK_SECONDS", 0)
 
     def ask(done: int, total: int) -> None:
         ReviewSession.objects.update(cancel_requested=True)
