@@ -189,7 +189,9 @@ def test_the_configuration_of_a_plugin_reaches_it() -> None:
     assert len(result.findings) == 2
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), Panic("native"), MemoryError(), SystemExit(3), RuleError("bad rule")])
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), Panic("native"), MemoryError(), SystemExit(3), RuleError("bad rule")]
+)
 def test_an_analyzer_that_raises_on_a_file_costs_the_failing_rule_and_is_told(error: BaseException) -> None:
     rules = [
         RuleSpec("bad", plugin="moody", configuration={"in_analyze": error}, file_types=[".py"]),
