@@ -133,6 +133,7 @@ class Cache:
     def _connect(self) -> sqlite3.Connection:
         _require_private_file(self._path)
         connection = sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)
+        connection.text_factory = bytes  # what should not be text need not be readable as such
         try:
             # A crash of the system may cost the cache, and nothing else: it need not wait for the disk.
             connection.execute("PRAGMA synchronous = OFF")

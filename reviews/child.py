@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
@@ -57,6 +58,7 @@ class Child:
         """Start a worker. `memory` is in bytes, `folder` for its temporary files. Raises `OSError`."""
         self.assignments = list(assignments)
         self.is_ready = False
+        self._seal = secrets.token_hex(8).encode()
         self._outgoing: deque[memoryview] = deque()
         self._incoming = bytearray()
         self._printed = b""
@@ -88,7 +90,7 @@ class Child:
         for each in (self.orders, self.answers, self.noise):
             os.set_blocking(each, False)
         allowance = memory + max((each.memory for each in self.assignments), default=0) if memory else 0
-        self.send(Orders(self.assignments, allowance))
+        self.send(Orders(self.assignments, allowance, self._seal))
 
     @property
     def has_unsent(self) -> bool:
@@ -194,8 +196,11 @@ class Child:
         *lines, rest = self._incoming.split(b"\n")
         self._incoming = bytearray(rest)
         for line in lines:
+            _, seal, text = line.rpartition(self._seal)
+            if not seal:
+                continue
             try:
-                message = json.loads(line)
+                message = json.loads(text)
             except (ValueError, RecursionError) as error:
                 raise GarbledError(str(error)) from error
             if not isinstance(message, list) or not message:

@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -89,6 +89,8 @@ class Discovery:
     root: Path
     max_bytes: int
     exclude: tuple[str, ...] = ()
+    only: frozenset[str] | None = None
+    """Paths, as entries have them, besides which nothing is looked at; None: everything is."""
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -96,10 +98,13 @@ class Discovery:
         self.skipped.clear()
         root = os.fsencode(self.root)
         if not stat.S_ISDIR(os.stat(root).st_mode):
-            yield Entry(_show(os.path.basename(root)), root)
+            name = _show(os.path.basename(root))
+            if self.only is None or name in self.only:
+                yield Entry(name, root)
             return
         # Later lines win: what the caller excludes, or takes back, is stronger than what is skipped by default.
         base = IgnoreLines(_encode([*SKIPPED_BY_DEFAULT, *self.exclude]))
+        wanted = None if self.only is None else self.only | {folder for path in self.only for folder in _above(path)}
         pending: list[tuple[bytes, tuple[_Scope, ...]]] = [(b"", ())]
         while pending:
             folder, scopes = pending.pop()
@@ -114,6 +119,8 @@ class Discovery:
                     scopes = (_Scope(len(folder), lines), *scopes)
             folders = []
             for name, kind in children:
+                if wanted is not None and _show(folder + name) not in wanted:
+                    continue
                 if isinstance(kind, Skip):
                     self.skipped[kind] += 1
                     continue
@@ -129,10 +136,13 @@ class Discovery:
             pending.extend(reversed(folders))
 
 
-def discover(root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BYTES) -> Discovery:
+def discover(
+    root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BYTES, only: Collection[str] | None = None
+) -> Discovery:
     """The files of `root`, a folder or a single file, for a review.
 
-    `exclude` are lines as in a `.gitignore` at the root; they are stronger than any such file. Raises `RootError`.
+    `exclude` are lines as in a `.gitignore` at the root; they are stronger than any such file. `only` are paths as
+    entries have them: nothing else is looked at, nor counted. Raises `RootError`.
     """
     try:
         # The root itself may be a link: somebody named it.
@@ -145,7 +155,7 @@ def discover(root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BY
         raise RootError(f"{_show(os.fsencode(root))} is neither a folder nor a regular file.")
     if not os.access(resolved, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
         raise RootError(f"{_show(os.fsencode(root))} cannot be reviewed: Permission denied.")
-    return Discovery(resolved, max_bytes, tuple(exclude))
+    return Discovery(resolved, max_bytes, tuple(exclude), None if only is None else frozenset(only))
 
 
 def read(entry: Entry, *, max_bytes: int = MAX_BYTES) -> SourceFile | Skip:
@@ -327,6 +337,14 @@ def _kind(child: os.DirEntry[bytes]) -> str | Skip:
     except OSError:
         # Some file systems say what an entry is only when asked for it, and then it may be gone.
         return Skip.UNREADABLE
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path leads through."""
+    position = path.find("/")
+    while position != -1:
+        yield path[:position]
+        position = path.find("/", position + 1)
 
 
 def _encode(lines: Sequence[str]) -> list[bytes]:

@@ -34,7 +34,8 @@ STRIKES = 3
 _AHEAD = 2  # batches that a worker has at once, so that it never waits
 _TICK = 0.2  # seconds between two looks at the workers
 _PATIENCE = 1.0  # seconds in which a worker that says nothing any more must end
-_MAX_UNEXPLAINED = 5
+_MAX_FALSE_STARTS = 5
+_MAX_SUSPICIONS = 2
 
 
 class PoolError(RuntimeError):
@@ -89,7 +90,7 @@ class Pool:
         self._missed: Counter[str] = Counter()
         self._told: set[Failure] = set()
         self._batches = 0
-        self._unexplained = 0
+        self._false_starts = 0
 
     def run(self, jobs: Iterable[Job], trees: Iterable[Tree]) -> Iterator[Event]:
         """Review everything. Raises `PoolError`."""
@@ -139,8 +140,13 @@ class Pool:
             job = self._again.popleft() if self._again else next(feed, None)
             if job is None:
                 break
+            if job.suspicions and batch:
+                self._again.appendleft(job)
+                break
             batch.append(job)
             size += len(job.source.content)
+            if job.suspicions:
+                break
         return batch
 
     def _hand_out_trees(self, keep: int) -> None:
@@ -221,7 +227,7 @@ class Pool:
             for message in messages:
                 self._take(seat, message)
         except (GarbledError, ValueError, LookupError, TypeError):
-            self._bury(seat, "wrote into files that are not its own")
+            self._bury(seat, "said what makes no sense")
             return
         if not may_say_more and seat in self._seats:
             self._bury(seat)
@@ -231,6 +237,7 @@ class Pool:
         match message:
             case ["ready", failures, seconds]:
                 seat.child.is_ready = True
+                self._false_starts = 0
                 self._events.append(_check_seconds(seat, seconds))
                 for failure in decode_failures(failures):
                     if failure not in self._told:
@@ -243,7 +250,6 @@ class Pool:
                 known = {name for _, names in job.tasks for name in names}
                 self._events.append(FileDone(job, decode(job.source.path, outcome, known)))
                 seat.batches[number][place] = None
-                self._unexplained = 0
             case ["done", int(number), seconds, bool(is_worn)]:
                 if any(job is not None for job in seat.batches[number]):
                     raise ValueError("a batch that is not done")
@@ -273,7 +279,7 @@ class Pool:
             allowed = seat.child.overdue(seat.owes)
             if allowed is not None:
                 self._hear_answers(seat)
-                if seat in self._seats:
+                if seat in self._seats and seat.child.overdue(seat.owes) is not None:
                     self._bury(seat, f"took longer than {allowed:g} s and was stopped")
             elif seat.is_worn and not seat.owes:
                 self._dismiss(seat)
@@ -292,48 +298,53 @@ class Pool:
         ended = self._dismiss(seat, 0.0 if reason else _PATIENCE)
         reason = reason or ended
         self._blame(seat, beat, reason)
-        self._again.extendleft(
-            job for batch in reversed(seat.batches.values()) for job in reversed(batch) if job is not None
-        )
+        left = [job for batch in seat.batches.values() for job in batch if job is not None]
+        self._again.extendleft(job for job in reversed(left) if job.suspicions <= _MAX_SUSPICIONS)
 
     def _blame(self, seat: _Seat, beat: Beat, reason: str) -> None:
         known = 0 <= beat.plugin < len(seat.child.assignments)
         plugin = seat.child.assignments[beat.plugin].plugin if known else ENGINE
-        if beat.phase is Phase.IDLE:
-            self._count_unexplained(reason)
+        if beat.phase is Phase.PREPARING:
+            self._off.add(plugin)
+            reason = f"could not be made ready: it {reason}"
+            if seat.tree is None:
+                self._tell(Failure(plugin, None, None, reason))
+        elif not seat.child.is_ready:
+            self._false_starts += 1
+            if self._false_starts > _MAX_FALSE_STARTS:
+                raise PoolError(f"The processes that review end before they begin: the last one {reason}.")
             if seat.tree is not None:
                 self._trees.append(seat.tree)
-        elif seat.tree is not None:
-            self._events.append(TreeDone(seat.tree, {}, [Failure(plugin, None, None, reason)]))
-        elif beat.phase is Phase.PREPARING:
-            self._off.add(plugin)
-            self._tell(Failure(plugin, None, None, f"could not be made ready: it {reason}"))
-        else:
-            self._blame_for_file(seat, beat, plugin, reason)
+            return
+        if seat.tree is not None:
+            # Nobody else was in that process.
+            failure = Failure(seat.tree.assignment.plugin, None, None, reason)
+            self._events.append(TreeDone(seat.tree, {}, [failure]))
+        elif beat.phase is not Phase.PREPARING:
+            self._blame_for_files(seat, beat, plugin, reason)
 
-    def _blame_for_file(self, seat: _Seat, beat: Beat, plugin: str, reason: str) -> None:
+    def _blame_for_files(self, seat: _Seat, beat: Beat, plugin: str, reason: str) -> None:
         batch = seat.batches.get(beat.batch, [])
         job = batch[beat.file] if 0 <= beat.file < len(batch) else None
-        if job is None:
-            # What was found had been said: it ended between two files.
-            self._count_unexplained(reason)
+        if job is None or plugin == ENGINE:
+            running = next(iter(seat.batches.values()), [])
+            self._suspect(running if job is None else [job], reason)
             return
-        failure = Failure(plugin, None, job.source.path, reason)
-        if plugin == ENGINE:
-            names = frozenset(name for _, names in job.tasks for name in names)
-            self._events.append(FileDone(job, Outcome(failures=[failure], failed=names)))
-            batch[beat.file] = None
-            return
-        self._tell(failure)
+        self._tell(Failure(plugin, None, job.source.path, reason))
         job.without |= {plugin}
         self._strikes[plugin] += 1
         if self._strikes[plugin] >= STRIKES:
             self._off.add(plugin)
 
-    def _count_unexplained(self, reason: str) -> None:
-        self._unexplained += 1
-        if self._unexplained > _MAX_UNEXPLAINED:
-            raise PoolError(f"The processes that review end again and again: the last one {reason}.")
+    def _suspect(self, jobs: Iterable[Job | None], reason: str) -> None:
+        """Nobody knows which file it was, nor which analyzer: they are tried again one by one, and then given up."""
+        for job in jobs:
+            if job is not None:
+                job.suspicions += 1
+                if job.suspicions > _MAX_SUSPICIONS:
+                    failure = Failure(ENGINE, None, job.source.path, reason)
+                    names = frozenset(name for _, names in job.tasks for name in names)
+                    self._events.append(FileDone(job, Outcome(failures=[failure], failed=names)))
 
     def _tell(self, failure: Failure) -> None:
         if failure not in self._told:

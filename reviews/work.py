@@ -22,6 +22,8 @@ class Job:
     tasks: Tasks
     without: frozenset[str] = frozenset()
     """Plugins that are not asked any more."""
+    suspicions: int = 0
+    """How often a worker ended, nobody knows why, when it may have been at this file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class Orders:
     memory: int
     """Bytes of addresses it may use beyond those it starts with, and again beyond those its analyzers take to get
     ready."""
+    seal: bytes
+    """Begins each line of a worker: what analyzers write among them by mistake does not count."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ which keeps the end of it, and whatever they do to this process costs no more th
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -30,6 +31,7 @@ from reviews.work import Batch, Orders, Tree, make_tree
 FLUSH_SECONDS = 0.1
 """How long an answer may wait for others to be sent together."""
 
+_OUT_OF_THE_WAY = 200
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -67,6 +69,7 @@ class _Reporter(Watch):
 class _Worker:
     def __init__(self, orders: Orders, pulse: Pulse, incoming: BinaryIO, answers: BinaryIO) -> None:
         self._answers = answers
+        self._seal = orders.seal
         self._assignments = orders.assignments
         self._allowance = orders.memory
         plugins = [each.plugin for each in orders.assignments]
@@ -103,7 +106,7 @@ class _Worker:
         self._say("tree", failures, self._take_seconds())
 
     def _say(self, *message: Any) -> None:
-        self._answers.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._answers.write(self._seal + json.dumps(message, separators=(",", ":")).encode() + b"\n")
         if monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 
@@ -138,6 +141,7 @@ def main(arguments: Sequence[str]) -> int:
     _tie_to(parent)
     pulse = Pulse(pulse_file)
     os.close(pulse_file)
+    orders_file, answers_file = _put_away(orders_file), _put_away(answers_file)
     with open(orders_file, "rb") as orders, open(answers_file, "wb", buffering=1 << 16) as answers:
         # A copy of this process must not speak for it, nor keep the parent waiting for the end of what it says.
         os.register_at_fork(after_in_child=lambda: _close(orders_file, answers_file))
@@ -160,6 +164,13 @@ def _give_up() -> NoReturn:
     with suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(Exit.FAULT)
+
+
+def _put_away(file: int) -> int:
+    """The same file under a number that nobody hits by mistake, and that no program inherits."""
+    moved = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+    os.close(file)
+    return moved
 
 
 def _is_open(file: int, inode: int) -> bool:
