@@ -19,7 +19,7 @@ from django.db import models
 
 from audit.changes import change_set
 from audit.documents import canonical, content_fields, read_content
-from audit.errors import InvalidEntries, StateConflict
+from audit.errors import InvalidEntries, NotPermitted, StateConflict
 from audit.exchange import list_errors
 from audit.governed import GovernedModel, governed_models, save_all
 from audit.models import ConfigurationAuditLog
@@ -27,6 +27,7 @@ from audit.permissions import may
 
 MAX_CHANGES = 100_000  # journal rows that one rollback takes back
 PART = 5000  # keys asked for in one statement
+TOLD = 5  # missing rights told one by one
 
 
 class RollbackRefused(Exception):
@@ -71,6 +72,24 @@ class Plan:
         """Number of objects that are created, updated or deleted."""
         return sum(step.action == action for step in self.steps)
 
+    def document(self) -> dict[str, Any]:
+        """The plan as plain values, for the API and for scripts."""
+        return {
+            "revision": self.revision,
+            "steps": [
+                {
+                    "action": step.action,
+                    "entity_type": step.entity_type,
+                    "entity_id": step.entity_id,
+                    "entity_name": step.entity_name,
+                    "fields": {name: {"old": old, "new": new} for name, (old, new) in step.fields.items()},
+                }
+                for step in self.steps
+            ],
+            "left_alone": list(self.left_alone),
+            "warnings": list(self.warnings),
+        }
+
 
 @dataclass
 class _Wish:
@@ -93,7 +112,7 @@ def roll_back(target: Target, *, user: Any, reason: str = "", dry_run: bool = Fa
     """Undo `target`; with `dry_run` only tell what that would do.
 
     `seen` is the revision at which the plan was read: if the journal has moved since, nothing is done. Raises
-    `RollbackRefused` with every reason, `ValidationError` from a check of today's rules, or `Busy`.
+    `NotPermitted`, `RollbackRefused` with every reason, `ValidationError` from a check of today's rules, or `Busy`.
     """
     with change_set(reason=reason, restoring=True, dry_run=dry_run) as changes:
         start = changes.first_free - 1
@@ -101,7 +120,9 @@ def roll_back(target: Target, *, user: Any, reason: str = "", dry_run: bool = Fa
             raise StateConflict(
                 f"The configuration has moved from revision {seen} to {start} since this was planned: plan it again."
             )
-        wishes, left_alone, problems = _find_wishes(target, start)
+        rows, keep_later = _select(target, start)
+        _require_reading(user, rows)
+        wishes, left_alone, problems = _find_wishes(rows, keep_later)
         if problems:
             raise RollbackRefused(problems)
         steps = _carry_out(wishes, user, left_alone)
@@ -109,8 +130,16 @@ def roll_back(target: Target, *, user: Any, reason: str = "", dry_run: bool = Fa
     return Plan(tuple(steps), revision, tuple(left_alone), tuple(changes.warnings))
 
 
-def _find_wishes(target: Target, start: int) -> tuple[list[_Wish], list[str], list[str]]:
-    rows, keep_later = _select(target, start)
+def _require_reading(user: Any, rows: Sequence[ConfigurationAuditLog]) -> None:
+    """A plan tells what was changed: whoever may not read the journal may undo what he has done himself."""
+    if may(user, "view", ConfigurationAuditLog):
+        return
+    own = ("user", str(getattr(user, "pk", "")))
+    if not rows or any((row.actor_kind, row.actor_id) != own for row in rows):
+        raise NotPermitted("To undo more than your own changes you need the right to view the journal.")
+
+
+def _find_wishes(rows: Sequence[ConfigurationAuditLog], keep_later: bool) -> tuple[list[_Wish], list[str], list[str]]:
     known = {model.entity_type: model for model in governed_models()}
     left_alone = [
         f"revision {row.revision}, {row.change_type.replace('_', ' ')} of {row.entity_name or row.entity_id}: "
@@ -207,7 +236,7 @@ def _find_cascaded(row: ConfigurationAuditLog) -> list[ConfigurationAuditLog]:
             same = ConfigurationAuditLog.objects.filter(batch=row.batch, entity_type=dependent.entity_type)
             found += [
                 item
-                for item in same.filter(new_config=None).order_by("revision")
+                for item in same.filter(new_config__isnull=True).order_by("revision")
                 if item.old_config and item.old_config.get(relation.field.name) == value
             ]
     return found
@@ -244,20 +273,29 @@ def _carry_out(wishes: Sequence[_Wish], user: Any, left_alone: list[str]) -> lis
     """Deletions first, from the top storey down, then what is put back, from the bottom up."""
     steps: list[Step] = []
     problems: list[str] = []
+    lacking: list[str] = []
     order = governed_models()
     for model in reversed(order):
         gone = [wish for wish in wishes if wish.model is model and wish.history_row is None]
-        steps += _delete(model, gone, user, left_alone, problems)
+        steps += _delete(model, gone, user, left_alone, problems, lacking)
     for model in order:
         back = [wish for wish in wishes if wish.model is model and wish.history_row is not None]
-        steps += _put_back(model, back, user, left_alone, problems)
+        steps += _put_back(model, back, user, left_alone, problems, lacking)
+    if lacking:
+        more = f" and {len(lacking) - TOLD} more" if len(lacking) > TOLD else ""
+        raise NotPermitted(" ".join(lacking[:TOLD]) + more)
     if problems:
         raise RollbackRefused(problems)
     return steps
 
 
 def _delete(
-    model: type[GovernedModel], wishes: Sequence[_Wish], user: Any, left_alone: list[str], problems: list[str]
+    model: type[GovernedModel],
+    wishes: Sequence[_Wish],
+    user: Any,
+    left_alone: list[str],
+    problems: list[str],
+    lacking: list[str],
 ) -> list[Step]:
     steps = []
     stored = {item.pk: item for item in model._base_manager.filter(pk__in=[wish.key for wish in wishes])}
@@ -271,7 +309,7 @@ def _delete(
             )
             continue
         if not may(user, "delete", item):
-            problems.append(_refuse(model, user, "delete", item, item.entity_name))
+            lacking.append(_refuse(model, user, "delete", item, item.entity_name))
             continue
         steps.append(Step("delete", model.entity_type, item.entity_id, item.entity_name, _list_fields(item, None)))
         try:
@@ -282,7 +320,12 @@ def _delete(
 
 
 def _put_back(
-    model: type[GovernedModel], wishes: Sequence[_Wish], user: Any, left_alone: list[str], problems: list[str]
+    model: type[GovernedModel],
+    wishes: Sequence[_Wish],
+    user: Any,
+    left_alone: list[str],
+    problems: list[str],
+    lacking: list[str],
 ) -> list[Step]:
     stored = {item.pk: item for item in model._base_manager.filter(pk__in=[wish.key for wish in wishes])}
     steps, objects = [], []
@@ -304,10 +347,10 @@ def _put_back(
             _name(item, wish),
             _list_fields(present, item),
         )
-        problems += _ask_rights(model, user, present, step)
+        lacking += _ask_rights(model, user, present, step)
         steps.append(step)
         objects.append(item)
-    if objects and not problems:
+    if objects and not problems and not lacking:
         try:
             save_all(objects)
         except InvalidEntries as error:

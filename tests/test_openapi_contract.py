@@ -62,6 +62,7 @@ PROMISES = [
         *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
     ),
     (f"{CONFIG}/export", "get", 200, "", "format"),
+    (f"{CONFIG}/rollback", "post", 200, "revision steps left_alone warnings", ""),
     (f"{CONFIG}/ui-state", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "put", 200, STATE, ""),
@@ -83,6 +84,7 @@ BODIES = [
     (f"{CONFIG}/personas", "post", "name title description voice rule_types"),
     (f"{CONFIG}/personas/assign", "put", "rule_id rule_name persona_name assignment_reason confidence_score"),
     (f"{CONFIG}/ui-state/{{component}}", "put", "configuration"),
+    (f"{CONFIG}/rollback", "post", "to_revision to_time batch change mode planned_at change_reason"),
     ("/api/v1/auth/token", "post", "username password"),
 ]
 
