@@ -98,8 +98,8 @@ class RollbackSerializer(StrictSerializer):
 class MoveSerializer(serializers.Serializer):
     """A field's present and coming value; secrets are masked."""
 
-    old = serializers.JSONField(allow_null=True)
-    new = serializers.JSONField(allow_null=True)
+    old = serializers.JSONField()
+    new = serializers.JSONField()
 
 
 class StepSerializer(serializers.Serializer):

@@ -160,6 +160,8 @@ class GovernanceSchema(AutoSchema):
             statuses |= {403}  # also a session without its CSRF token
         if self._is_write and self._is_governed:
             statuses |= {409} if self.view.action == "create" else {409, 412}
+        if self.path.endswith("/rollback"):
+            statuses |= {409}
         if "auth/token" in self.path and self.method == "POST":
             statuses |= {429}
         return sorted(statuses)

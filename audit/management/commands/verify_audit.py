@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audit.commands import GovernedCommand
+from audit.commands import GovernedCommand, show_rows
 from audit.models import ConfigurationAuditLog
 from audit.permissions import require
 from audit.verification import Checkpoint, Report, read_checkpoint, take_checkpoint, verify
@@ -46,14 +44,8 @@ class Command(GovernedCommand):
             self.tell(f"Wrote {options['write_checkpoint']}. Keep it where this server cannot write.")
 
     def _walk(self, checkpoints: list[Checkpoint]) -> Report:
-        console = Console(stderr=True)
-        columns = (TextColumn("Walking the journal"), BarColumn(bar_width=30), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("", total=None)
-            return verify(
-                checkpoints=checkpoints,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
+        with show_rows("Walking the journal") as progress:
+            return verify(checkpoints=checkpoints, progress=progress)
 
     def _tell(self, report: Report, form: str) -> None:
         if form == "json":
