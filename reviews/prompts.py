@@ -144,7 +144,7 @@ def _make(task: Task, body: str, names: set[str]) -> Prompt:
 def _title(task: Task) -> str:
     where = f"in {task.paths[0].rpartition('/')[2]}" if len(task.paths) == 1 else f"in {len(task.paths)} files"
     if task.mixed:
-        return quoting.prose(f"{_some(len(task.places), 'small finding')} {where}", 200)
+        return quoting.prose(f"{_some(len(task.places), 'finding')} {where}", 200)
     what = quoting.prose(task.rules[0].title or task.rules[0].name, 120)
     return quoting.prose(f"{what} ({_some(len(task.places), 'place')} {where})", 200)
 
@@ -187,7 +187,7 @@ def _describe(rule: RuleSpec, rules: int) -> dict[str, object]:
 
 
 def _blocks(places: Sequence[Place]) -> Iterator[list[Place]]:
-    """The places, those of one rule on neighbouring lines of a file together."""
+    """The places, those on neighbouring lines of a file together."""
     block: list[Place] = []
     for place in sorted(places, key=position):
         if block and not _adjoins(block[-1], place):
@@ -199,21 +199,27 @@ def _blocks(places: Sequence[Place]) -> Iterator[list[Place]]:
 
 
 def _adjoins(first: Place, second: Place) -> bool:
-    same = (first.rule.name, first.finding.path) == (second.rule.name, second.finding.path)
-    return same and second.finding.start_line - first.finding.end_line <= 3
+    return first.finding.path == second.finding.path and second.finding.start_line - first.finding.end_line <= 3
 
 
 def _show(block: Sequence[Place], task: Task, view: tuple[int, int]) -> dict[str, object]:
-    finding, rule = block[0].finding, block[0].rule
+    finding = block[0].finding
     lines = list(dict.fromkeys(place.finding.start_line for place in block))
-    said = list(dict.fromkeys(place.finding.message for place in block if place.finding.message != rule.message))
+    more = ", ".join(map(str, lines[1:]))
     return {
         "link": quoting.link(finding.path, finding.start_line, base=_TO_ROOT),
-        "more": ", ".join(str(line) for line in lines[1:]),
-        "rule": quoting.prose(rule.title or rule.name, 120) if len(task.rules) > 1 else "",
-        "messages": [quoting.prose(message, 300) for message in said[:3] if message],
+        "more": f"line{'s' if len(lines) > 2 else ''} {more}" if more else "",
+        "notes": list(dict.fromkeys(filter(None, (_note(place, len(task.rules)) for place in block)))),
         "code": quoting.fence(_number(block, *view), quoting.language(finding.path)),
     }
+
+
+def _note(place: Place, rules: int) -> str:
+    """What is said of a place beside its code: its rule if there are several, and its message if that is its own."""
+    own = place.finding.message if place.finding.message != place.rule.message else ""
+    said = [place.rule.title or place.rule.name] if rules > 1 else []
+    text = ": ".join(quoting.prose(each, 200) for each in (*said, own) if each)
+    return f"Line {place.finding.start_line}: {text}" if text else ""
 
 
 def _number(block: Sequence[Place], around: int, most: int) -> list[str]:

@@ -187,7 +187,7 @@ def test_places_on_neighbouring_lines_share_a_block():
     fences = read_structure(prompt.body)[1]
     assert len(fences) == 3
     assert fences[0].count("\n>") + fences[0].startswith(">") == 2
-    assert "and lines 9" in prompt.body
+    assert "L7) and line 9\n" in prompt.body
 
 
 def test_the_check_names_a_folder_when_there_are_many_files():
@@ -298,9 +298,16 @@ def test_small_findings_of_one_file_and_persona_are_one_prompt():
     made, _ = make(*(place("pkg/mess.py", 10 * number, spec) for number, spec in enumerate(low, start=1)))
     (prompt,) = made
     assert prompt.name == "tidy-pkg-mess-py"
-    assert prompt.title == "3 small findings in mess.py"
+    assert prompt.title == "3 findings in mess.py"
     assert prompt.rule_names == ("style-a", "style-b", "style-c")
     assert all(f"Style {name}" in prompt.body for name in "abc")
+
+
+def test_neighbouring_findings_of_several_rules_share_their_code_and_keep_their_names():
+    low = [rule(f"style-{name}", title=f"Style {name}", severity="low", personas=("tidy",)) for name in "ab"]
+    (prompt,), _ = make(place("m.py", 10, low[0]), place("m.py", 11, low[1], message="42 of these"))
+    assert len(read_structure(prompt.body)[1]) == 2
+    assert "\nLine 10: Style a\n" in prompt.body and "\nLine 11: Style b: 42 of these\n" in prompt.body
 
 
 def test_severe_findings_keep_a_prompt_of_their_own():
