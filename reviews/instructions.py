@@ -127,9 +127,10 @@ def _add_instructions(
 def _add_agent(standing: Standing, speaker: Speaker, rules: Sequence[RuleSpec], revision: int) -> None:
     who = quoting.prose(speaker.title or speaker.name, 80)
     description = quoting.sentences(speaker.description, 160) or "Reviews by the rules of this project."
+    number = "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
     front = {
         "name": who,
-        "description": quoting.prose(f"{description} Reviews by {len(rules)} rules of this project.", 250),
+        "description": quoting.prose(f"{description} Reviews by {number} of this project.", 250),
         "tools": TOOLS,
     }
     values = {

@@ -67,7 +67,7 @@ def test_a_rule_is_in_the_instructions_of_its_persona_and_language():
     agent = made[".github/agents/security.agent.md"]
     assert front_matter(agent) == {
         "name": "Security reviewer",
-        "description": "Reads like an intruder. Reviews by 1 rules of this project.",
+        "description": "Reads like an intruder. Reviews by 1 rule of this project.",
         "tools": ["read", "search", "edit", "execute"],
     }
     assert "You read for danger." in agent and "[no-eval] (medium, Python)" in agent
