@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
-from plugins import schemas
+from plugins import dependencies, isolation, schemas
 from plugins.analyzers.patterns import Patterns
 from plugins.analyzers.secrets import Secrets
 from plugins.contract import ENTRY_POINT_GROUP, Analyzer, RuleError, RuleSpec, SourceFile
+from plugins.dependencies import Requirement
 from plugins.expressions import compile_expression
+from plugins.isolation import AnalyzerFailed
 
 BUILT_IN: tuple[type[Analyzer], ...] = (Patterns, Secrets)
 
@@ -67,6 +69,7 @@ _KNOWN_PATHS = (
 class _Installed:
     analyzers: dict[str, type[Analyzer]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def analyzers() -> dict[str, type[Analyzer]]:
@@ -83,6 +86,7 @@ def refresh() -> None:
     """Forget what is installed and what was tried; the next question looks again."""
     _installed.cache_clear()
     _run_examples.cache_clear()
+    isolation.forget()
 
 
 def get(name: str) -> type[Analyzer]:
@@ -94,6 +98,23 @@ def get(name: str) -> type[Analyzer]:
         raise RuleError(
             f"There is no plugin {name!r}. Installed are: {known}.", field="plugin", code="unknown"
         ) from None
+
+
+def source(name: str) -> str:
+    """Where the class of the installed analyzer `name` is found: `package.module:Class`. Raises as `get`."""
+    analyzer = get(name)
+    return _installed().sources.get(name, f"{analyzer.__module__}:{analyzer.__qualname__}")
+
+
+def is_built_in(name: str) -> bool:
+    """Whether the analyzer `name` is one of ours, which answer in bounded time: others are asked in a child process."""
+    return any(analyzer.name == name for analyzer in BUILT_IN)
+
+
+def requirements(name: str) -> tuple[Requirement, ...]:
+    """What the installed analyzer `name` requires; nothing if it is not installed."""
+    analyzer = _installed().analyzers.get(name)
+    return () if analyzer is None else tuple(map(dependencies.parse, analyzer.requires))
 
 
 def cycle(requires: Mapping[str, Iterable[str]]) -> list[str] | None:
@@ -124,7 +145,7 @@ def dependency_order(names: Iterable[str]) -> list[str]:
     Raises `RuleError` if one is not installed or if they require each other in a circle. A required analyzer that
     is not among `names` is not added.
     """
-    requires = {name: tuple(get(name).requires) for name in sorted(set(names))}
+    requires = {name: _required_names(get(name)) for name in sorted(set(names))}
     circle = cycle(requires)
     if circle is not None:
         raise RuleError(f"Plugins require each other: {' → '.join(circle)}.", field="requires", code="cycle")
@@ -144,7 +165,18 @@ def dependency_order(names: Iterable[str]) -> list[str]:
 
 def required_by(name: str) -> list[str]:
     """Names of the installed analyzers that require `name`."""
-    return sorted(other for other, analyzer in _installed().analyzers.items() if name in analyzer.requires)
+    return sorted(other for other, analyzer in _installed().analyzers.items() if name in _required_names(analyzer))
+
+
+def check_rule(rule: RuleSpec) -> None:
+    """Raise `RuleError` unless the rule's analyzer can run it. Bounded in time, whoever's analyzer it is."""
+    if is_built_in(rule.plugin):
+        get(rule.plugin)().check_rule(rule)
+        return
+    try:
+        isolation.check_rule(source(rule.plugin), rule)
+    except AnalyzerFailed as error:
+        raise RuleError(f"The plugin {rule.plugin!r} {error}.", field="plugin", code="failed") from error
 
 
 def check_examples(
@@ -171,7 +203,10 @@ def check_examples(
         key = json.dumps(content, sort_keys=True, default=dict)
     except (TypeError, ValueError):
         return [("/configuration", "The configuration cannot be read as JSON.")]
-    return list(_run_examples(key))
+    try:
+        return list(_run_examples(key))
+    except AnalyzerFailed as error:
+        return [("/plugin", f"The plugin {rule.plugin!r} {error}.")]
 
 
 def example_path(rule: RuleSpec) -> str:
@@ -208,6 +243,7 @@ def _installed() -> _Installed:
             complaint = f"the name {analyzer.name!r} is taken by another analyzer"
         if complaint is None:
             installed.analyzers[analyzer.name] = analyzer
+            installed.sources[analyzer.name] = entry_point.value
         else:
             installed.problems[entry_point.name] = complaint
     _drop_circles(installed)
@@ -216,11 +252,15 @@ def _installed() -> _Installed:
 
 def _drop_circles(installed: _Installed) -> None:
     # Analyzers in a circle could never be enabled, and would leave all the others without an order.
-    requires = {name: tuple(analyzer.requires) for name, analyzer in installed.analyzers.items()}
+    requires = {name: _required_names(analyzer) for name, analyzer in installed.analyzers.items()}
     while (circle := cycle(requires)) is not None:
         for name in circle[1:]:
             installed.problems[name] = f"requires itself through others: {' → '.join(circle)}"
             del installed.analyzers[name], requires[name]
+
+
+def _required_names(analyzer: type[Analyzer]) -> tuple[str, ...]:
+    return tuple(dependencies.parse(text).name for text in analyzer.requires)
 
 
 def _find_fault(analyzer: Any) -> str | None:
@@ -232,9 +272,9 @@ def _find_fault(analyzer: Any) -> str | None:
     name = getattr(analyzer, "name", "")
     if not _NAME.fullmatch(name):
         return f"has the name {name!r}; lower-case letters, digits, - and _ are allowed, 50 at most"
-    requires = getattr(analyzer, "requires", None)
-    if isinstance(requires, str) or not isinstance(requires, Sequence) or not all(isinstance(n, str) for n in requires):
-        return "lacks 'requires', a sequence of plugin names"
+    needs = dependencies.find_fault(getattr(analyzer, "requires", None), getattr(analyzer, "executables", ()))
+    if needs is not None:
+        return needs
     for attribute in _METHODS:
         if not callable(getattr(analyzer, attribute, None)):
             return f"lacks the method {attribute!r}"
@@ -272,6 +312,16 @@ _KINDS = ("match", "no_match")
 
 @lru_cache(maxsize=16_384)
 def _run_examples(key: str) -> tuple[tuple[str, str], ...]:
+    plugin = json.loads(key)[0]
+    try:
+        analyzer = get(plugin)
+    except RuleError as error:
+        return ((f"/{error.field}", error.message),)
+    return try_examples(analyzer, key) if is_built_in(plugin) else isolation.run_examples(source(plugin), key)
+
+
+def try_examples(make: Callable[[], Analyzer], key: str) -> tuple[tuple[str, str], ...]:
+    """What `check_examples` says, of an analyzer that `make` makes; `key` is the content as JSON."""
     plugin, configuration, file_types, file_patterns, exclude_patterns, examples, plugin_configuration = json.loads(key)
     rule = RuleSpec(
         name="example",
@@ -282,7 +332,7 @@ def _run_examples(key: str) -> tuple[tuple[str, str], ...]:
         exclude_patterns=exclude_patterns,
     )
     try:
-        analyzer = get(plugin)()
+        analyzer = make()
         analyzer.check_rule(rule)
         analyzer.prepare([rule], plugin_configuration)
         path = example_path(rule)

@@ -81,6 +81,7 @@ API = [
     read(f"{CONFIG}/plugins/patterns", one=True),
     Row("PATCH", f"{CONFIG}/plugins/secrets", (PLUGINS, ADMIN), body={"configuration": {"max_findings_per_file": 7}}),
     Row("POST", f"{CONFIG}/plugins/secrets/toggle", (PLUGINS, ADMIN), body={"enabled": False}),
+    Row("POST", f"{CONFIG}/plugins/secrets/check", (PLUGINS, ADMIN)),
     read(f"{CONFIG}/personas"),
     Row("POST", f"{CONFIG}/personas", (PERSONAS, ADMIN), 201, {"name": "newcomer"}, unseen=403),
     read(f"{CONFIG}/personas/security", one=True),

@@ -45,6 +45,7 @@ PROMISES = [
     (f"{CONFIG}/plugins/{{name}}", "get", 200, PLUGIN, ""),
     (f"{CONFIG}/plugins/{{name}}", "patch", 200, PLUGIN, ""),
     (f"{CONFIG}/plugins/{{name}}/toggle", "post", 200, PLUGIN, "enabled"),
+    (f"{CONFIG}/plugins/{{name}}/check", "post", 200, PLUGIN, ""),
     (f"{CONFIG}/personas", "get", 200, PERSONA, f"{LIST} ordering"),
     (f"{CONFIG}/personas", "post", 201, PERSONA, ""),
     (f"{CONFIG}/personas/{{name}}", "get", 200, PERSONA, ""),
