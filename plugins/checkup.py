@@ -31,7 +31,7 @@ def look(name: str, configuration: Mapping[str, Any], enabled: Collection[str]) 
         problem = registry.problems().get(name)
         absent = "The package that provides this analyzer is not installed."
         return Look(MISSING, f"Its analyzer {problem}." if problem else absent)
-    programs = tuple(obstacles.find_programs(name))
+    programs = tuple(obstacles.find_programs(name, again=True))
     lacking = [program.problem for program in programs if program.problem]
     if lacking:
         return Look(MISSING, " ".join(f"{problem[:1].upper()}{problem[1:]}." for problem in lacking), programs)

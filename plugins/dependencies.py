@@ -102,12 +102,16 @@ class Program:
         return ""
 
 
-def find_programs(executables: Sequence[Executable]) -> list[Program]:
-    """The programs as they are on this machine now. Each is asked for its version once, until its file changes."""
+def find_programs(executables: Sequence[Executable], *, again: bool = False) -> list[Program]:
+    """The programs as they are on this machine now.
+
+    Each is asked for its version once, until its file changes: this is also asked under the lock of a change. `again`:
+    those that did not tell are asked once more.
+    """
     found = []
     for each in executables:
         path = find_executable(each.name)
-        version = "" if path is None else _ask_version(path)
+        version = "" if path is None else _ask_version(path, again)
         found.append(Program(each.name, each.minimum, each.install, "" if path is None else str(path), version))
     return found
 
@@ -118,14 +122,17 @@ def read_version(text: str) -> Version | None:
     return None if found is None else Version(found[0])
 
 
-def _ask_version(path: Path) -> str:
+_versions: dict[Path, tuple[int, int, str]] = {}
+"""What each program told: when its file was modified, its size, and the version, empty if it told none."""
+
+
+def _ask_version(path: Path, again: bool) -> str:
     try:
         state = os.stat(path)
     except OSError:
         return ""
-    return _detect_version(path, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=256)
-def _detect_version(path: Path, modified: int, size: int) -> str:
-    return detect_version(path) or ""
+    modified, size, version = _versions.get(path, (-1, -1, ""))
+    if (modified, size) != (state.st_mtime_ns, state.st_size) or (again and not version):
+        version = detect_version(path) or ""
+        _versions[path] = (state.st_mtime_ns, state.st_size, version)
+    return version

@@ -32,10 +32,10 @@ def list_unmet(name: str, enabled: Collection[str]) -> list[tuple[str, str]]:
     return unmet
 
 
-def find_programs(name: str) -> list[Program]:
-    """The programs that the installed analyzer `name` runs, as they are on this machine now."""
+def find_programs(name: str, *, again: bool = False) -> list[Program]:
+    """The programs that the installed analyzer `name` runs (see `dependencies.find_programs`)."""
     analyzer = registry.analyzers().get(name)
-    return dependencies.find_programs(getattr(analyzer, "executables", ()))
+    return dependencies.find_programs(getattr(analyzer, "executables", ()), again=again)
 
 
 def list_lacking(name: str) -> list[str]:

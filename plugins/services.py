@@ -131,6 +131,7 @@ def _make_run(plugin: Plugin, tally: Tally) -> PluginRun:
 def _sum_up(plugin: Plugin, runs: Sequence[PluginRun]) -> PluginHealth:
     """The health of a plugin after `runs`, newest first."""
     last, failed = runs[0], [run for run in runs if run.failures]
+    before = getattr(plugin, "health", None)  # asked now: the new one takes its place
     health = PluginHealth(
         plugin=plugin,
         status=_judge(last),
@@ -143,7 +144,6 @@ def _sum_up(plugin: Plugin, runs: Sequence[PluginRun]) -> PluginHealth:
         p95_seconds=find_percentile([run.seconds for run in runs], 95),
         failure=failed[0].detail if failed else "",
     )
-    before = getattr(plugin, "health", None)
     if before is not None and before.status == Status.MISSING and last.failures:
         health.status, health.detail = before.status, before.detail  # it says what to install
     return health
