@@ -10,6 +10,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 
 from audit.badges import draw_chip, draw_moment, draw_switch
 from audit.bulk_admin import BulkChange
@@ -168,12 +169,9 @@ class PluginAdmin(GovernedAdmin):
 
     @admin.display(description="Programs")
     def programs(self, plugin: Plugin) -> str:
-        rows = (
-            (each.name, f"{each.version} at {each.path}" if each.path else "", each.problem)
-            for each in obstacles.find_programs(plugin.name)
-        )
-        drawn = format_html_join("", "<tr><td>{}</td><td>{}</td><td>{}</td></tr>", rows)
-        return format_html('<table class="programs">{}</table>', drawn) if drawn else "It runs no programs of others."
+        found = obstacles.find_programs(plugin.name)
+        lines = ((each.problem or f"{each.name} {each.version} at {each.path}",) for each in found)
+        return format_html_join(mark_safe("<br>"), "{}", lines) or "It runs no programs of others."
 
     @admin.display(description="Last run", ordering="health__last_run_at")
     def last_run(self, plugin: Plugin) -> str:
@@ -184,11 +182,11 @@ class PluginAdmin(GovernedAdmin):
         runs = list(plugin.runs.all()[:BARS])
         return draw_runs(runs) if runs else "It has not run yet."
 
-    @admin.display(description="p95", ordering="health__p95_seconds")
+    @admin.display(description="Time (p95)", ordering="health__p95_seconds")
     def usual_time(self, plugin: Plugin) -> str:
         """19 of 20 runs took no longer."""
         seconds = plugin.health.p95_seconds if hasattr(plugin, "health") else None
-        return "–" if seconds is None else f"{seconds:.2f} s"
+        return "–" if seconds is None else format_html('<span class="nowrap">{} s</span>', f"{seconds:.2f}")
 
     @admin.display(description="Failed runs", ordering="health__failed_runs")
     def failed_runs(self, plugin: Plugin) -> str:
@@ -198,8 +196,9 @@ class PluginAdmin(GovernedAdmin):
 
     @admin.display(description="Last failure")
     def first_failure(self, plugin: Plugin) -> str:
-        failure = plugin.health.failure if hasattr(plugin, "health") else ""
-        return failure or f"None in the last {JUDGED_RUNS} runs."
+        if not hasattr(plugin, "health") or not plugin.health.runs:
+            return "–"
+        return plugin.health.failure or f"None in the last {JUDGED_RUNS} runs."
 
     @admin.display(description="Rules", ordering="rules_here")
     def rule_count(self, plugin: Plugin) -> int:

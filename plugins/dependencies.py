@@ -29,9 +29,11 @@ class Requirement:
 
     name: str
     versions: SpecifierSet
+    written: str
+    """The versions as they were written."""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.versions}" if self.versions else self.name
+        return f"{self.name} {self.written}".strip()
 
     def allows(self, version: str) -> bool:
         """Whether `version` will do. One that cannot be compared does only where any will."""
@@ -50,7 +52,7 @@ def parse(text: str) -> Requirement:
     if found is None:
         raise ValueError(f"{text!r} is not the name of a plugin, with or without versions such as 'patterns>=1.2,<2'")
     try:
-        return Requirement(found[1], SpecifierSet(found[2]))
+        return Requirement(found[1], SpecifierSet(found[2]), found[2])
     except InvalidSpecifier:
         raise ValueError(f"{text!r} does not say versions as in 'patterns>=1.2,<2'") from None
 
@@ -90,15 +92,16 @@ class Program:
     @property
     def problem(self) -> str:
         """Why the analyzer cannot run it, and what to do; empty if it can."""
+        get_it = f"install it with: {self.install}"
         if not self.path:
-            return f"the program {self.name} was not found; install it with: {self.install}"
+            return f"the program {self.name} was not found; {get_it}"
         if not self.minimum:
             return ""
         found, wanted = read_version(self.version), read_version(self.minimum)
         if found is None:
-            return f"{self.path} does not tell its version, and {self.minimum} is the oldest that will do"
+            return f"{self.path} does not tell its version, and {self.minimum} or newer is needed; {get_it}"
         if wanted is not None and found < wanted:
-            return f"{self.path} is version {self.version}, {self.minimum} or newer is needed; {self.install}"
+            return f"{self.path} is version {self.version}, {self.minimum} or newer is needed; {get_it}"
         return ""
 
 

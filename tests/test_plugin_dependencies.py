@@ -93,12 +93,12 @@ def switch(client, name, enabled=True):
 
 @pytest.mark.django_db
 def test_requirement_with_a_version_is_met_by_that_version(packages: Packages, manager):  # noqa: F811
-    packages.install("needy_package", NEEDY.format(minimum="0.5"), needy="Needy")
+    packages.install("needy_package", NEEDY.format(minimum="0.5,<99"), needy="Needy")
     make_plugins()
     plugin = manager.get(f"{PLUGINS}/needy").json()
     assert plugin["enabled"] is True
     assert plugin["requires"] == ["secrets", "patterns"]
-    assert plugin["requirements"] == ["secrets >=0.5", "patterns"]
+    assert plugin["requirements"] == ["secrets >=0.5,<99", "patterns"]
     assert manager.get(f"{PLUGINS}/secrets").json()["required_by"] == ["needy"]
     problem = expect_problem(switch(manager, "secrets", False), 409, "conflict")
     assert problem["detail"] == "needy requires secrets: enable it first, or disable needy."
@@ -160,8 +160,11 @@ def test_external_tool_comes_off_and_is_opted_into(packages: Packages, programs:
     ("version", "told"),
     [
         (None, "tool cannot run: the program frobnicate was not found; install it with: pip install frobnicate."),
-        ("1.4.9", "frobnicate is version 1.4.9, 1.5 or newer is needed; pip install frobnicate."),
-        ("x", "frobnicate does not tell its version, and 1.5 is the oldest that will do."),
+        ("1.4.9", "frobnicate is version 1.4.9, 1.5 or newer is needed; install it with: pip install frobnicate."),
+        (
+            "x",
+            "does not tell its version, and 1.5 or newer is needed; install it with: pip install frobnicate.",
+        ),
     ],
 )
 def test_tool_without_its_program_cannot_be_enabled(

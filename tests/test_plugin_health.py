@@ -295,6 +295,14 @@ def test_admin_shows_programs_runs_and_failures(shy):
     assert "It has not run yet." in text(browser.get(address("change", Plugin.objects.get(name="patterns"))))
 
 
+def test_overview_names_the_enabled_plugins_that_are_not_well(shy):
+    note_runs({"shy": LAME, "patterns": Run()})
+    look("tool")
+    page = sign_in(make_user("administrator")).get("/admin/")
+    assert [(plugin.name, status) for plugin, status in page.context["plugins"]["unwell"]] == [("shy", "degraded")]
+    assert [plugin.name for plugin in page.context["plugins"]["off"]] == ["tool"]
+
+
 def run_command(*arguments: str, **options: object) -> tuple[int, str]:
     out = StringIO()
     try:
