@@ -16,12 +16,13 @@ from importlib import metadata
 from typing import Any
 
 from plugins import schemas
+from plugins.analyzers.metrics import Metrics
 from plugins.analyzers.patterns import Patterns
 from plugins.analyzers.secrets import Secrets
 from plugins.contract import ENTRY_POINT_GROUP, Analyzer, RuleError, RuleSpec, SourceFile
 from plugins.expressions import compile_expression
 
-BUILT_IN: tuple[type[Analyzer], ...] = (Patterns, Secrets)
+BUILT_IN: tuple[type[Analyzer], ...] = (Patterns, Secrets, Metrics)
 
 MAX_EXAMPLES = 50
 """Snippets that must match, and as many that must not."""
