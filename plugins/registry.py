@@ -13,17 +13,30 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from plugins import dependencies, isolation, schemas
+from plugins.analyzers.metrics import Metrics
 from plugins.analyzers.patterns import Patterns
+from plugins.analyzers.repository import Repository
 from plugins.analyzers.secrets import Secrets
-from plugins.contract import ENTRY_POINT_GROUP, Analyzer, RuleError, RuleSpec, SourceFile
+from plugins.contract import (
+    ENTRY_POINT_GROUP,
+    Analyzer,
+    Finding,
+    RuleError,
+    RuleSpec,
+    SourceFile,
+    SourceTree,
+    TreeAnalyzer,
+    TreeFile,
+)
 from plugins.dependencies import Requirement
 from plugins.expressions import compile_expression
 from plugins.isolation import AnalyzerFailed
 
-BUILT_IN: tuple[type[Analyzer], ...] = (Patterns, Secrets)
+BUILT_IN: tuple[type[Analyzer | TreeAnalyzer], ...] = (Patterns, Secrets, Metrics, Repository)
 
 MAX_EXAMPLES = 50
 """Snippets that must match, and as many that must not."""
@@ -32,7 +45,9 @@ MAX_EXAMPLE_LENGTH = 20_000
 
 _TEXTS = ("name", "title", "description", "version")
 _SCHEMAS = ("configuration_schema", "rule_schema")
-_METHODS = ("check_rule", "prepare", "analyze")
+_METHODS = ("check_rule", "prepare")
+_ASKED = ("analyze", "analyze_tree")
+_PATH_LINE = "# path: "
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,49}")
 
 # Files that rules name by path rather than by extension; the first that fits a rule carries its examples.
@@ -184,7 +199,8 @@ def check_examples(
 ) -> list[tuple[str, str]]:
     """Which examples the rule contradicts: JSON pointers such as `/examples/match/0`, and messages.
 
-    Every snippet under `match` must give a finding of the rule, none under `no_match` may. `configuration` is the
+    Every snippet under `match` must give a finding of the rule, none under `no_match` may. To a `TreeAnalyzer` a
+    snippet is a codebase of one file; it may begin with the line `# path: some/name.ext`. `configuration` is the
     plugin's own. A rule that cannot run is answered by the field that is wrong. The same content is tried once.
     """
     shape = _check_shape(examples)
@@ -278,6 +294,8 @@ def _find_fault(analyzer: Any) -> str | None:
     for attribute in _METHODS:
         if not callable(getattr(analyzer, attribute, None)):
             return f"lacks the method {attribute!r}"
+    if not any(callable(getattr(analyzer, attribute, None)) for attribute in _ASKED):
+        return "lacks the method 'analyze', or 'analyze_tree'"
     for attribute in _SCHEMAS:
         faults = schemas.check_schema(getattr(analyzer, attribute, None))
         if faults:
@@ -354,9 +372,23 @@ _EXPECTATIONS = {
 }
 
 
-def _is_found(analyzer: Analyzer, rule: RuleSpec, path: str, snippet: str) -> bool:
-    source = SourceFile(path, snippet.encode("utf-8", "replace"))
-    return any(finding.rule == rule.name for finding in analyzer.analyze(source, [rule]))
+def _is_found(analyzer: Analyzer | TreeAnalyzer, rule: RuleSpec, path: str, snippet: str) -> bool:
+    found = (
+        _analyze_alone(analyzer, rule, path, snippet)
+        if isinstance(analyzer, TreeAnalyzer)
+        else analyzer.analyze(SourceFile(path, snippet.encode("utf-8", "replace")), [rule])
+    )
+    return any(isinstance(each, Finding) and each.rule == rule.name for each in found)
+
+
+def _analyze_alone(analyzer: TreeAnalyzer, rule: RuleSpec, path: str, snippet: str) -> Iterable[Finding | Any]:
+    """What a rule that looks at all files finds in one alone, which may say in its first line what its path is."""
+    if snippet.startswith(_PATH_LINE):
+        first, _, snippet = snippet.partition("\n")
+        path = first.removeprefix(_PATH_LINE).strip() or path
+    content = snippet.encode("utf-8", "replace")
+    file = TreeFile(path, location=path.encode("utf-8", "replace"), size=len(content))
+    return analyzer.analyze_tree(SourceTree(Path(), (file,), lambda _: content), [rule])
 
 
 def _spell(pattern: str) -> str:
