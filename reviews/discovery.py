@@ -27,6 +27,7 @@ import re2
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from plugins.contract import SourceFile
+from reviews.generated import is_generated
 
 MAX_BYTES = 1_000_000
 """Size of a file above which it is not read."""
@@ -72,6 +73,8 @@ class Skip(StrEnum):
     """No rule asks for files of this kind or place; it was not opened."""
     UNCHANGED = "unchanged"
     """Only what changed was to be reviewed."""
+    GENERATED = "generated"
+    """One of the Copilot files that an earlier review has written, and nobody has edited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +183,8 @@ def decode(entry: Entry, content: bytes) -> SourceFile | Skip:
             return Skip.BINARY
     if content.find(b"\0", 0, BINARY_PROBE) != -1:
         return Skip.BINARY
+    if is_generated(entry.path, content):
+        return Skip.GENERATED
     return SourceFile(entry.path, content)
 
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from overrides.effective import Configuration, load_configuration
 from plugins.contract import Finding, RuleSpec
-from plugins.services import configurations
+from plugins.services import configurations, note_runs
 from reviews.changes import Changes, find_changes
 from reviews.choices import GONE, Scope
 from reviews.codebases import MAX_NAME, Place, locate, show_path, was_reviewed
@@ -113,6 +113,7 @@ def review(
     except BaseException:
         _end(session, ReviewSession.Status.FAILED)
         raise
+    _note_runs(session, result)
     gone = {name: session.counts["by_state"][name] for name in GONE} if reviewed_before else None
     return Review(session, result, specs, files.root, session.started_at, finished_at, issues, gone)
 
@@ -203,6 +204,14 @@ def _describe(session: ReviewSession, result: Result) -> None:
     for name, value in values.items():
         setattr(session, name, value)
     session.save(update_fields=list(values))
+
+
+def _note_runs(session: ReviewSession, result: Result) -> None:
+    try:
+        note_runs(result.plugin_runs)
+    except DatabaseError as error:
+        # How the plugins did is worth knowing, and not worth losing a review for.
+        logger.warning("the plugin runs of review %s are not kept: %s", session.pk, error)
 
 
 def _end(session: ReviewSession, status: str) -> None:

@@ -20,7 +20,7 @@ from django.db import connection
 from audit.permissions import SYSTEM_ACTOR
 from plugins import registry
 from plugins.contract import Finding
-from plugins.models import Plugin
+from plugins.models import Plugin, PluginRun
 from plugins.services import sync_plugins, toggle
 from reviews.choices import Presence, Scope, SessionStatus
 from reviews.models import Codebase, ReviewSession, TrackedFinding
@@ -392,6 +392,7 @@ def test_the_session_says_how_it_ran(project: Project) -> None:
     assert session.heartbeat_at is not None
     assert session.plugin_runs["patterns"]["files"] == 3
     assert session.tracked_codebase.root == str(project.root)
+    assert PluginRun.objects.get(plugin__name="patterns").files == 3
 
 
 def test_a_session_that_waited_is_filled(project: Project) -> None:

@@ -15,7 +15,7 @@ LAST = 0
 EPILOG = """\
 exit codes:
   0  reviewed: no finding at or above --fail-on (without --fail-on: whatever was found)
-  1  reviewed: at least one finding at or above --fail-on
+  1  reviewed: at least one finding at or above --fail-on, or a Copilot file that differs (--copilot --check)
   2  not reviewed: wrong use, or the path cannot be read
   3  not reviewed, or not completely: the database is not there, an analyzer failed (--strict), or a fault
 
@@ -27,6 +27,8 @@ examples:
   ./code-review . --baseline --fail-on medium             # only what is new since the last complete review
   ./code-review . --base origin/main --fail-on low        # only lines that this branch changes
   ./code-review . --codebase shop                         # in CI, where each checkout lies in another folder
+  ./code-review . --copilot                               # write .github/prompts, instructions and agents
+  ./code-review . --copilot --check                       # fail when they are not what they should be
 
 suppressing a finding, in a comment on its line or alone on the line before:
   code-review: ignore[RULE] -- reason
@@ -40,6 +42,7 @@ def add_arguments(parser: ArgumentParser, formats: Iterable[str]) -> None:
     _add_extent(parser)
     _add_comparison(parser)
     _add_output(parser, ["table", *formats])
+    _add_copilot(parser)
     _add_running(parser)
 
 
@@ -100,6 +103,22 @@ def _add_output(parser: ArgumentParser, formats: list[str]) -> None:
         "--show-suppressed",
         action="store_true",
         help="list findings that a comment suppresses, or that people dismissed, as well; they do not count",
+    )
+
+
+def _add_copilot(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("for GitHub Copilot")
+    group.add_argument(
+        "--copilot",
+        action="store_true",
+        help="write GitHub Copilot files below PATH/.github: a prompt for each task that the findings make (worse "
+        "than info, at most 50), and instructions and agents from the configuration; files that others wrote or "
+        "edited stay",
+    )
+    group.add_argument(
+        "--check",
+        action="store_true",
+        help="with --copilot: write nothing, list the files that differ, and exit 1 if there are any",
     )
 
 

@@ -17,12 +17,13 @@ from audit.changes import current_origin
 from audit.commands import GovernedCommand
 from audit.errors import NotPermitted
 from audit.permissions import require
-from reviews import report
+from reviews import copilot_report, report
 from reviews.changes import ChangesError
 from reviews.choices import SessionStatus
 from reviews.codebases import Baseline, NoBaseline, find_baseline, make_key
 from reviews.discovery import RootError, discover
 from reviews.engine import rank
+from reviews.export import ExportError
 from reviews.issues import Listing, list_issues
 from reviews.management import options as arguments
 from reviews.management import output
@@ -69,6 +70,7 @@ class Command(GovernedCommand):
                 stream.reconfigure(errors="backslashreplace")
         try:
             require(user, "run", ReviewSession)
+            copilot_report.check_options(options)
             done, listing = self._review(options)
             output.write(
                 done,
@@ -79,9 +81,10 @@ class Command(GovernedCommand):
                 stdout=self.stdout,
                 tell=self.tell,
             )
+            differs = copilot_report.deliver(done.session, done.root, options, self.tell)
             if not done.result.files_analyzed:
                 self.tell(f"No file was reviewed: nothing at {options['path']} that an enabled rule asks for.")
-        except (RootError, ChangesError, NoBaseline, NotPermitted) as error:
+        except (RootError, ChangesError, NoBaseline, NotPermitted, ExportError) as error:
             raise CommandError(str(error), returncode=WRONG_USE) from error
         except (CommandError, DatabaseError):
             raise
@@ -95,7 +98,7 @@ class Command(GovernedCommand):
             raise CommandError(f"The review failed: {type(error).__name__}: {error}", returncode=BROKEN) from error
         if options["strict"] and done.result.failures:
             sys.exit(BROKEN)
-        if options["fail_on"] and any_at_least(done, listing, options["fail_on"]):
+        if differs or (options["fail_on"] and any_at_least(done, listing, options["fail_on"])):
             sys.exit(FOUND)
 
     def _review(self, options: dict[str, Any]) -> tuple[Review, Listing]:
