@@ -259,9 +259,10 @@ def _rule_table(issues: Iterable[Issue], rules: Mapping[str, RuleSpec]) -> Table
 
 
 def _choose(issues: Sequence[Issue], rules: Mapping[str, RuleSpec], show: int | None) -> list[Issue]:
-    """The most severe issues, so that files with worse ones come first, and in a file the worse rules."""
+    """The most severe issues, the new ones first, so that files with worse ones come first, and in a file the worse
+    rules."""
     ranks = {name: rank(rule.severity) for name, rule in rules.items()}
-    chosen = sorted(issues, key=lambda each: -ranks[each.finding.rule])
+    chosen = sorted(issues, key=lambda each: (-ranks[each.finding.rule], each.state == IssueState.EXISTING))
     if show is not None:
         del chosen[max(show, 0) :]
     worst: dict[str, int] = {}

@@ -93,7 +93,8 @@ def test_a_baseline_leaves_out_what_was_known(codebase: Path) -> None:
     assert told[0].startswith("new.py:1:1:")
     assert "1 finding (1 high) in 1 of 2 files" in told
     assert "Since the last review: 1 new, 1 known before and not listed" in told
-    assert [each["path"] for each in document(codebase, "--baseline", 1)["findings"]] == ["new.py"]
+    first = ReviewSession.objects.earliest("pk").pk
+    assert [each["path"] for each in document(codebase, "--baseline", first)["findings"]] == ["new.py"]
 
 
 def test_without_an_earlier_review_everything_counts(codebase: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +152,21 @@ def test_only_findings_in_changed_lines_are_kept(codebase: Path) -> None:
     assert set(TrackedFinding.objects.values_list("presence", flat=True)) == {"present"}
     # What a review of changes has seen is known to the next one of everything, and is no baseline for it.
     assert "Since the last review: 4 existing" in lines(codebase)
+
+
+def test_analyzers_of_the_tree_see_what_did_not_change_as_well(codebase: Path) -> None:
+    configuration = {"check": "missing_test", "paths": ["src/*.py"], "tests": ["tests/test_{stem}.py"]}
+    make_rule(name="untested", plugin_id="repository", configuration=configuration, examples={})
+    git(codebase, "init", "-q", "-b", "main")
+    for name in ("src/one.py", "src/two.py", "src/three.py", "tests/test_one.py"):
+        (codebase / name).parent.mkdir(exist_ok=True)
+        (codebase / name).write_text("x = 1\n")
+    git(codebase, "add", "-A")
+    git(codebase, "commit", "-q", "-m", "1")
+    for name in ("src/one.py", "src/two.py"):
+        (codebase / name).write_text("x = 2\n")
+    found = document(codebase, "--base", "main")["findings"]
+    assert [(each["rule"], each["path"]) for each in found] == [("untested", "src/two.py")]
 
 
 def test_what_git_cannot_tell_ends_with_two(codebase: Path) -> None:
@@ -214,6 +230,15 @@ def test_wrong_options_are_refused(codebase: Path, arguments: list[str]) -> None
 
 
 # ---- on a terminal
+
+
+def test_of_equally_severe_findings_the_new_ones_are_shown_first() -> None:
+    known = [Issue(Finding("bare", f"{name}.py", 1, 1, 1, 2, "m", name), name, "existing") for name in "abc"]
+    new = Issue(Finding("bare", "z.py", 1, 1, 1, 2, "m", "fresh"), "z", "new")
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, legacy_windows=False)
+    report.print_table(Result(), rules=RULES, console=console, listing=Listing([*known, new], gone={}), show=1)
+    assert "new  fresh" in RENDITION.sub("", out.getvalue())
 
 
 def test_a_terminal_marks_what_is_new_and_says_what_does_not_count() -> None:
