@@ -141,7 +141,8 @@ class Analyzer(Protocol):
     """An analyzer plugin. Class attributes describe it; an instance is made once for a run, in a process of its own.
 
     Optional class attributes: `executables` (a sequence of `Executable` that must be there), `seconds_per_file` (how
-    long one call of `analyze` may take before it is ended; the engine has a default).
+    long one call of `analyze` may take before it is ended; the engine has a default). Optional static method:
+    `default_file_types(rule)` (the file types that a rule which names none is for; its examples are run on these).
     """
 
     name: str
