@@ -17,10 +17,12 @@ from plugins.languages import METAVARIABLE_NAME, Language
 RELATIONS = ("inside", "has", "precedes", "follows")
 MIN_WORD_LENGTH = 3
 """Characters. Shorter words occur in every file."""
+MAX_WORD_LENGTH = 60
+"""Characters. Of longer words their beginning is looked for."""
 _MAX_CLAUSE = 50
 
 Rule = Mapping[str, Any]
-Clause = frozenset[bytes]
+Clause = frozenset[str]
 """Words of which at least one must occur in a file."""
 
 
@@ -104,7 +106,7 @@ class RuleTrees:
             pending += children
             is_word = not children and node.is_named() and "comment" not in node.kind()
             if is_word and len(text) >= MIN_WORD_LENGTH and "\ufffd" not in text:
-                yield frozenset({text.encode()})
+                yield frozenset({text[:MAX_WORD_LENGTH]})
 
 
 def inner(rule: Rule) -> Iterator[Rule]:
@@ -132,7 +134,7 @@ def rarest(clauses: Iterable[Clause]) -> Clause | None:
     return max(clauses, key=rareness, default=None)
 
 
-def rareness(clause: Clause) -> tuple[int, list[bytes]]:
+def rareness(clause: Clause) -> tuple[int, list[str]]:
     """By its shortest word, then by its words, so that the order is the same in every process."""
     return min(map(len, clause)), sorted(clause)
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
+import re2
+
 from plugins.contract import RuleError
+from plugins.expressions import ExpressionSet, compile_set
 from plugins.languages import LANGUAGES, Language
 from plugins.rule_trees import RELATIONS, Clause, RuleTrees, rareness, references, repeats_metavariable
 
@@ -47,9 +50,21 @@ class SyntaxRule:
     max_depth: int | None
     """Levels of the tree beyond which the rule must not be run; None: any number."""
 
-    def may_match(self, content: bytes) -> bool:
-        """False only if the rule cannot match anything in `content`."""
-        return all(any(word in content for word in clause) for clause in self.clauses)
+    def may_match(self, words: Set[str]) -> bool:
+        """False only if the rule cannot match anything in a file where `words` are those that `Words` finds."""
+        return all(not clause.isdisjoint(words) for clause in self.clauses)
+
+
+class Words:
+    """Finds the words of many rules in one pass over a file."""
+
+    def __init__(self, rules: Iterable[SyntaxRule]) -> None:
+        self._words = sorted({word for rule in rules for clause in rule.clauses for word in clause})
+        self._set: ExpressionSet = compile_set([re2.escape(word) for word in self._words])
+
+    def find(self, content: bytes) -> frozenset[str]:
+        """Those that occur in `content`."""
+        return frozenset(self._words[index] for index in self._set.matching(content))
 
 
 def compile_rule(configuration: Mapping[str, Any]) -> SyntaxRule:

@@ -17,7 +17,7 @@ from plugins.analyzers.patterns import (
 )
 from plugins.contract import Finding, PartialFailure, RuleSpec, SourceFile
 from plugins.languages import LANGUAGES, METAVARIABLE_NAME, Language
-from plugins.syntax_rules import MAX_PATTERN_LENGTH, SyntaxRule, compile_rule
+from plugins.syntax_rules import MAX_PATTERN_LENGTH, SyntaxRule, Words, compile_rule
 
 QUOTED_LENGTH = 80
 """Characters of code that a message quotes for a metavariable."""
@@ -33,7 +33,7 @@ class Structure:
     title = "Structure"
     description = (
         "Searches the syntax tree of a file with ast-grep: patterns that look like the code they find, and rules on "
-        "what stands inside, round, before or after it. Layout and comments do not matter."
+        "what stands inside, round, before or after it. Layout does not matter."
     )
     version = "1.0.0"
     requires: Sequence[str] = ()
@@ -108,6 +108,7 @@ class Structure:
         settings = schemas.with_defaults(self.configuration_schema, configuration)
         self._limit: int = settings["max_findings_per_file"]
         self._compiled = {rule.name: compile_rule(rule.configuration) for rule in rules}
+        self._words = Words(self._compiled.values())
 
     def analyze(self, source: SourceFile, rules: Sequence[RuleSpec]) -> Iterable[Finding | PartialFailure]:
         """Findings of the given rules, in the order of the file. The file is parsed once for each language."""
@@ -115,9 +116,16 @@ class Structure:
         chosen: dict[str, list[tuple[RuleSpec, SyntaxRule]]] = {}
         for rule in rules:
             compiled = self._compiled[rule.name]
-            wanted = bool(rule.file_types) or compiled.language.owns(source.path)
-            if wanted and compiled.may_match(source.content):
+            if rule.file_types or compiled.language.owns(source.path):
                 chosen.setdefault(compiled.language.name, []).append((rule, compiled))
+        if not chosen:
+            return []
+        words = self._words.find(source.content)
+        chosen = {
+            name: kept
+            for name, entries in chosen.items()
+            if (kept := [(rule, compiled) for rule, compiled in entries if compiled.may_match(words)])
+        }
         if not chosen:
             return []
         text = source.content.decode("utf-8", "replace")
