@@ -83,7 +83,9 @@ class SarifTool:
     """Those of findings whose lines hold a credential."""
     messages_show_credentials: ClassVar[bool] = False
     output: ClassVar[int] = 64 * MEGABYTE
-    """Bytes of one report. Reading one takes about eight times as much memory."""
+    """Bytes of one report."""
+    memory_megabytes = 768
+    """What reading such a report takes: about eight times as much, and what is made of it."""
     chunk_files: ClassVar[int] = 500
     chunk_bytes: ClassVar[int] = 500_000
     """Of the paths of one run. Linux allows 2 MB for all arguments."""

@@ -53,11 +53,12 @@ class Runs:
         deadline = monotonic() + self.limits.seconds
         succeeded = failed = 0
         first = ""
+        held: list[PartialFailure] = []
         while pending and (succeeded or failed < HOPELESS):
             files = pending.popleft()
             attempt = self._attempt(files, succeeded + failed, deadline - monotonic())
             if attempt.left:
-                yield PartialFailure(f"{self.tool} left {attempt.left} processes running; they were ended.")
+                held.append(PartialFailure(f"{self.tool} left {attempt.left} processes running; they were ended."))
             if attempt.report is not None:
                 succeeded += 1
                 yield attempt.report, files
@@ -66,17 +67,18 @@ class Runs:
             first = first or attempt.sentence
             if attempt.late:
                 number = len(files) + sum(map(len, pending))
-                yield PartialFailure(f"{attempt.sentence} {number} files were not looked at.")
+                held.append(PartialFailure(f"{attempt.sentence} {number} files were not looked at."))
                 break
             if len(files) == 1:
-                yield PartialFailure(attempt.sentence, path=os.fsdecode(files[0]))
+                held.append(PartialFailure(attempt.sentence, path=os.fsdecode(files[0])))
             elif failed < MAX_FAILED:
                 # At the end of the queue: the other half may succeed, which tells a bad file from a broken tool.
                 pending.extend((files[: len(files) // 2], files[len(files) // 2 :]))
             else:
-                yield PartialFailure(f"{attempt.sentence} {len(files)} files were not looked at.")
+                held.append(PartialFailure(f"{attempt.sentence} {len(files)} files were not looked at."))
         if not succeeded:
             raise ToolError(first)
+        yield from held
 
     def _attempt(self, files: Sequence[bytes], number: int, seconds: float) -> _Attempt:
         late = f"{self.tool} was ended after the {self.limits.seconds:.3g} s that it may take."
