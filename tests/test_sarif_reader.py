@@ -49,7 +49,7 @@ def locate(uri: str, **run: object) -> bytes | None:
         (b'{"version": "2.1.0", "runs": [{}]}', "no list of results"),
         (b'{"version": "2.1.0", "runs": [{"results": null}]}', "no list of results"),
         (b'{"version": "2.1.0", "runs": [{"results": ["x"]}]}', "no object"),
-        (b'{"version": "2.1.0", "runs": [{"results": [{}]}]}', "names no rule"),
+        (b'{"version": "2.1.0", "runs": [{"results": [{}]}]}', "says nothing"),
         (b'{"version": "2.1.0", "runs": [{"results": []}]} and more', "no JSON"),
         (b"[" * 100_000, "no JSON"),
         (b'{"a": ' * 100_000, "no JSON"),
@@ -86,6 +86,7 @@ def test_rule_is_found_by_id_by_reference_or_by_index():
     )
     assert [each.code for each in found.results] == ["C", "D", "B", "A"]
     assert found.results[2].message == "Got one and 2."
+    assert [each.code for each in read(result(ruleId=None)).results] == [""]
 
 
 def test_results_that_do_not_stand_are_left_out():

@@ -210,6 +210,13 @@ def test_file_that_does_not_parse_is_a_failure_and_no_finding(rule, tmp_path):
         assert "syntax error" in bad
 
 
+def test_file_that_ruff_cannot_read_is_told_whatever_is_selected(tmp_path):
+    findings, failures = analyze(make_tree(tmp_path, {"latin.py": b"# \xe4\nassert 1\n"}), ruff_rule("S101"))
+    assert findings == []
+    assert [each.path for each in failures] == ["latin.py"]
+    assert "UTF-8" in failures[0].message
+
+
 def test_comments_of_the_tools_are_obeyed(tmp_path):
     tree = make_tree(tmp_path, {"a.py": "assert 1  # noqa: S101\nassert 2  # nosec\n"})
     assert [each.start_line for each in analyze(tree, ruff_rule("S101"))[0]] == [2]
@@ -543,6 +550,14 @@ def test_paths_of_a_report_may_be_relative_or_resolved(fake, tmp_path):
     findings, failures = analyze(linked, ruff_rule("S101"))
     assert failures == []
     assert [each.path for each in findings] == ["a.py"] * 4
+
+
+def test_result_that_names_no_rule_is_a_failure(fake, tree):
+    """Ruff before 0.12 tells a syntax error so."""
+    fake("write({**result(files[1], text='SyntaxError', startLine=1), 'ruleId': None}, result(files[0]))\nsys.exit(1)")
+    findings, failures = analyze(tree, ruff_rule("S101"))
+    assert [each.path for each in findings] == ["a.py"]
+    assert [(each.path, each.message) for each in failures] == [("b.py", "ruff 1.2.3: line 1: SyntaxError")]
 
 
 def test_results_that_no_rule_selects_are_left_out(fake, tree):

@@ -74,7 +74,8 @@ class Ruff(SarifTool):
 
     def command(self, codes: Collection[str], report: Path) -> list[str]:
         """The arguments before the files."""
-        selected = ["--select", ",".join(sorted(codes))]
+        # Without E902, ruff says nothing at all of a file that it cannot read.
+        selected = ["--select", ",".join(sorted({*codes, "E902"}))]
         return [
             "check",
             "--isolated",
@@ -102,7 +103,7 @@ class Ruff(SarifTool):
         return _weigh(rule, result.code)
 
     def is_failure(self, result: Result) -> bool:
-        """Whether ruff could not read or parse the file: `invalid-syntax` and its like are no codes of rules."""
+        """Whether ruff could not read or parse the file: `invalid-syntax` (no code at all before 0.12), or `E902`."""
         return result.code == "E902" or not _CODE.fullmatch(result.code)
 
 
@@ -128,6 +129,7 @@ def _letters(code: str) -> str:
 
 
 def _is_stable(rule: Mapping[str, Any]) -> bool:
-    # Before 0.14 there was no `status`, only `preview`.
-    status = rule.get("status", {})
-    return not rule.get("preview") and "Removed" not in status and "Preview" not in status
+    # Before 0.14 there was no `status`, but the explanation of what is removed begins by saying so.
+    status, explanation = rule.get("status", {}), rule.get("explanation", "").lstrip()
+    removed = "Removed" in status or explanation.startswith(("## Removed", "## Removal"))
+    return not rule.get("preview") and not removed

@@ -1,6 +1,6 @@
 """What does a SARIF document say that somebody else's tool wrote? Pure.
 
-Strict about what a review needs (a log with runs, each run with its results, each result with a rule and a message)
+Strict about what a review needs (a log with runs, each run with its results, each result with a rule or a message)
 and tolerant about the rest. Positions are handed on as they stand; `plugins.analyzers.regions` makes sense of them.
 Source: SARIF 2.1.0, OASIS.
 """
@@ -39,7 +39,8 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result. `location` is the file as the tool names it: a path, absolute or not, or None if it names none."""
+    """One result. `code` is empty if the tool names no rule, which it may, for instance where a file does not parse.
+    `location` is the file as the tool names it: a path, absolute or not, or None if it names none."""
 
     code: str
     message: str
@@ -112,10 +113,10 @@ def _read_run(run: Mapping[str, Any], report: Report) -> None:
         if not _stands(result):
             continue
         code = names.code(result)
-        if not code:
-            raise SarifError("one of its results names no rule")
         location, region = names.place(result)
         message = names.message(result, code)
+        if not code and not message:
+            raise SarifError("one of its results says nothing")
         bag = _mapping(result.get("properties"))
         report.results.append(Result(code, message, location, region, bag, kind if isinstance(kind, str) else None))
     for invocation in _objects(run.get("invocations")):

@@ -116,7 +116,7 @@ class SarifTool:
 
     def is_failure(self, result: Result) -> bool:
         """Whether a result says that the file could not be looked at."""
-        return False
+        return not result.code
 
     def missing(self, report: Report, files: Collection[bytes]) -> Iterable[bytes]:
         """Those of `files` that the report owns up to having left out, beside its notices."""
