@@ -331,6 +331,12 @@ def test_rule_that_cannot_run_is_refused(rule):
         KINDS[rule.plugin]().check_rule(rule)
 
 
+def test_rule_without_its_configuration_is_refused_before_a_run():
+    """So that the engine leaves out this one and not all of the plugin's."""
+    with pytest.raises(RuleError):
+        Ruff().prepare([ruff_rule("S101"), RuleSpec(name="r", plugin="ruff")], {})
+
+
 @pytest.mark.parametrize("rule", [ruff_rule("S", "PL", "B006", file_types=[".py"]), bandit_rule(), bandit_rule("B602")])
 def test_rule_that_can_run_is_accepted(rule):
     KINDS[rule.plugin]().check_rule(rule)

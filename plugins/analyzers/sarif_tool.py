@@ -149,7 +149,9 @@ class SarifTool:
                 )
 
     def prepare(self, rules: Sequence[RuleSpec], configuration: Mapping[str, Any]) -> None:
-        """Take the limits of a run."""
+        """Take the limits of a run; raises `RuleError` for a rule whose configuration does not fit."""
+        for rule in rules:
+            check_configuration(rule, self.rule_schema)
         settings = schemas.with_defaults(self.configuration_schema, configuration)
         self._limits = Limits(settings["seconds"], settings["memory"] * MEGABYTE, self.output)
 
