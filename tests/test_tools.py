@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import django
 import pytest
+from django.core.exceptions import ValidationError
 
 from plugins import schemas
 from plugins.analyzers import sarif_tool
@@ -20,6 +21,7 @@ from plugins.analyzers.ruff import Ruff
 from plugins.analyzers.sarif_tool import SarifTool
 from plugins.contract import Finding, PartialFailure, RuleError, RuleSpec, SourceTree, TreeAnalyzer
 from plugins.processes import MEGABYTE, ToolError
+from tests.factories import make_rule
 from tests.tools import find_running, is_running, list_tree, make_example, make_tree, write_tool
 
 KINDS = {"ruff": Ruff, "bandit": Bandit}
@@ -380,6 +382,17 @@ def test_examples_need_no_real_file(rule, path, tmp_path, monkeypatch):
     (finding,) = analyze(make_example(path, "x = 1\nassert x\n"), rule)[0]
     assert (finding.path, finding.start_line, finding.snippet) == (path, 2, "assert x")
     assert analyze(make_example(path, "x = 1\n"), rule) == ([], [])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("plugin", "code"), [("ruff", "S101"), ("bandit", "B101")])
+def test_stored_rule_of_a_tool_is_held_to_its_examples(plugin, code):
+    fields = {"plugin_id": plugin, "configuration": {"select": [code]}, "file_types": [".py"]}
+    make_rule(**fields, examples={"match": ["assert 1"], "no_match": ["x = 1"]})
+    with pytest.raises(ValidationError, match="finds nothing in this example"):
+        make_rule(**fields, examples={"match": ["x = 1"], "no_match": []})
+    with pytest.raises(ValidationError, match="has no stable rule"):
+        make_rule(**{**fields, "configuration": {"select": [f"{code[0]}999"]}}, examples={})
 
 
 def test_example_path_does_not_lead_out_of_the_temporary_folder(tmp_path):
