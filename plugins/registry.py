@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from plugins import dependencies, isolation, schemas
+from plugins.analyzers.bandit import Bandit
 from plugins.analyzers.metrics import Metrics
 from plugins.analyzers.patterns import Patterns
 from plugins.analyzers.repository import Repository
+from plugins.analyzers.ruff import Ruff
 from plugins.analyzers.secrets import Secrets
 from plugins.analyzers.structure import Structure
 from plugins.contract import (
@@ -37,7 +39,15 @@ from plugins.dependencies import Requirement
 from plugins.expressions import compile_expression
 from plugins.isolation import AnalyzerFailed
 
-BUILT_IN: tuple[type[Analyzer | TreeAnalyzer], ...] = (Patterns, Secrets, Metrics, Repository, Structure)
+BUILT_IN: tuple[type[Analyzer | TreeAnalyzer], ...] = (
+    Patterns,
+    Secrets,
+    Structure,
+    Metrics,
+    Repository,
+    Ruff,
+    Bandit,
+)
 
 MAX_EXAMPLES = 50
 """Snippets that must match, and as many that must not."""
