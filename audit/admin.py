@@ -23,6 +23,7 @@ from audit.governed import GovernedModel
 from audit.governed_admin import ReadOnlyAdmin
 from audit.models import ConfigurationAuditLog
 from audit.permissions import may
+from audit.rollback_admin import RollbackPages
 from audit.timeline import Entry
 
 COUNTED = 10_000  # rows; beyond them a page says "more than", since counting a million takes longer than reading fifty
@@ -100,7 +101,7 @@ class SourceFilter(ColumnFilter):
 
 
 @admin.register(ConfigurationAuditLog)
-class JournalAdmin(ReadOnlyAdmin):
+class JournalAdmin(RollbackPages, ReadOnlyAdmin):
     """The journal: nobody writes here, not even a superuser."""
 
     list_display = ("number", "when", "changed_by", "door", "what", "thing", "why")

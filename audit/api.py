@@ -1,15 +1,22 @@
-"""How is the journal read over HTTP? Newest first, by filters and a cursor."""
+"""How is the journal read over HTTP, and how is a change undone? Newest first, by filters and a cursor."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 import django_filters
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from audit.listing import JournalPagination, MomentFilter
+from audit.listing import MAX_KEY, JournalPagination, MomentFilter
 from audit.models import ConfigurationAuditLog
-from audit.viewsets import ReadViewSet
+from audit.problems import Entry, Problem, invalid
+from audit.rollback import RollbackRefused, Target, find_revision, roll_back
+from audit.serializers import KnownChoiceField, StrictIntegerField, StrictSerializer, reason_field
+from audit.viewsets import ApiMixin, ReadViewSet
 
 
 class ChangeSerializer(serializers.ModelSerializer):
@@ -58,3 +65,89 @@ class ChangeViewSet(ReadViewSet):
     ordering_fields = {"revision": "revision"}
     lookup_field = "pk"
     lookup_url_kwarg = "revision"
+
+
+TARGETS = ("to_revision", "to_time", "batch", "change")
+
+
+class RollbackSerializer(StrictSerializer):
+    """What to undo: one of the four targets; to plan it, or to do it."""
+
+    to_revision = StrictIntegerField(
+        min_value=0, max_value=MAX_KEY, required=False, help_text="Take back everything after this revision."
+    )
+    to_time = serializers.DateTimeField(required=False, help_text="Take back everything after this moment.")
+    batch = serializers.UUIDField(required=False, help_text="Undo all changes of one request or command.")
+    change = StrictIntegerField(min_value=1, max_value=MAX_KEY, required=False, help_text="Undo this revision.")
+    mode = KnownChoiceField(choices=["plan", "apply"])
+    planned_at = StrictIntegerField(
+        min_value=0,
+        max_value=MAX_KEY,
+        required=False,
+        help_text="The `revision` of the plan that was read: 409 if the configuration has moved since.",
+    )
+    change_reason = reason_field()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        given = [name for name in TARGETS if name in attrs]
+        if len(given) != 1:
+            raise invalid(Entry("", f"Give exactly one of {', '.join(TARGETS)}.", "required"))
+        return attrs
+
+
+class MoveSerializer(serializers.Serializer):
+    """A field's present and coming value; secrets are masked."""
+
+    old = serializers.JSONField()
+    new = serializers.JSONField()
+
+
+class StepSerializer(serializers.Serializer):
+    """What happens to one object."""
+
+    action = serializers.ChoiceField(choices=["create", "update", "delete"])
+    entity_type = serializers.CharField()
+    entity_id = serializers.CharField()
+    entity_name = serializers.CharField()
+    fields = serializers.DictField(child=MoveSerializer())
+
+
+class PlanSerializer(serializers.Serializer):
+    """What a rollback does, or has done."""
+
+    revision = serializers.IntegerField(help_text="Where the journal stands: of a plan, for `planned_at`.")
+    steps = StepSerializer(many=True)
+    left_alone = serializers.ListField(child=serializers.CharField(), help_text="What is not taken back, and why.")
+    warnings = serializers.ListField(child=serializers.CharField())
+
+
+class RollbackView(ApiMixin, APIView):
+    """Undoing changes, by new ones."""
+
+    http_method_names = ["post"]
+
+    @extend_schema(request=RollbackSerializer, responses=PlanSerializer)
+    def post(self, request: Request) -> Response:
+        """Undo a change, a batch, or everything since: you need the right to each change that this makes.
+
+        `mode: plan` tells what would happen and writes nothing. 409 names each thing that stands against it.
+        """
+        body = RollbackSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = body.validated_data
+        revision = find_revision(asked["to_time"]) if "to_time" in asked else asked.get("to_revision")
+        target = Target(to_revision=revision, batch=asked.get("batch"), change=asked.get("change"))
+        planning = asked["mode"] == "plan"
+        try:
+            plan = roll_back(
+                target,
+                user=request.user,
+                reason=asked.get("change_reason", ""),
+                dry_run=planning,
+                seen=asked.get("planned_at"),
+            )
+        except RollbackRefused as refused:
+            entries = [Entry("", problem, "refused") for problem in refused.problems]
+            raise Problem("conflict", refused.problems[0], errors=entries) from refused
+        headers = {} if planning else {"X-Revision": str(plan.revision)}
+        return Response(plan.document(), headers=headers)

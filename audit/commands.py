@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.changes import Origin, originating
 from audit.errors import Busy, NotPermitted, StaleVersion
@@ -72,3 +76,13 @@ class GovernedCommand(BaseCommand):
     def tell(self, message: str) -> None:
         """Say something to the person at the terminal; what a pipe reads goes to `self.stdout`."""
         print(message, file=sys.stderr)
+
+
+@contextmanager
+def show_rows(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that draws how many rows of how many are done, on a terminal; elsewhere it draws nothing."""
+    console = Console(stderr=True)
+    columns = (TextColumn(verb), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

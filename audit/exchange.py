@@ -96,7 +96,14 @@ def _write_entry(model: type[GovernedModel], row: GovernedModel) -> dict[str, An
     for name in model.exchange_fields:
         if model._meta.get_field(name).is_relation:
             content[name] = getattr(row, name).name
-    return {name: content[name] for name in model.exchange_fields}
+    return {name: _sort(content[name]) for name in model.exchange_fields}
+
+
+def _sort(value: Any) -> Any:
+    """`value` with the names of its objects sorted: the databases keep them in orders of their own."""
+    if isinstance(value, dict):
+        return {name: _sort(value[name]) for name in sorted(value)}
+    return [_sort(item) for item in value] if isinstance(value, list) else value
 
 
 def _entry_key(model: type[GovernedModel], entry: Mapping[str, Any]) -> tuple[str, ...]:

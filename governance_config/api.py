@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
-from audit.api import ChangeViewSet
+from audit.api import ChangeViewSet, RollbackView
 from governance_config.access import MeView, TokenView
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
 from governance_config.ui_state import UiStateViewSet
@@ -32,6 +32,7 @@ urlpatterns = [
     path("me", MeView.as_view(), name="me"),
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
     path("config/export", ExportView.as_view(), name="export"),
+    path("config/rollback", RollbackView.as_view(), name="rollback"),
     path("config/personas/assign", AssignmentViewSet.as_view({"put": "assign"}), name="assign"),
     path("config/", include(config.urls)),
     path("reviews/", include(reviews.urls)),

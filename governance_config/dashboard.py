@@ -24,6 +24,7 @@ from rules.models import AnalysisRule
 SOON = timedelta(days=14)
 RECENT = 10  # changes shown
 SHOWN = 5  # overrides shown
+UNWELL = (PluginHealth.Status.DEGRADED, PluginHealth.Status.FAILING, PluginHealth.Status.MISSING)
 
 
 def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -99,15 +100,14 @@ def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:
 
 
 def unwell_plugins(user: Any) -> dict[str, Any] | None:
-    """Plugins that are off, failing or missing."""
+    """Plugins that are off, and those that are on and not well."""
     if not may_see_some(user, "view", Plugin):
         return None
     rows = list(permitted(user, "view", Plugin.objects.select_related("health")))
     unwell = [
         (row, "missing" if row.analyzer is None else row.health.status)
         for row in rows
-        if row.analyzer is None
-        or (hasattr(row, "health") and row.health.status in (PluginHealth.Status.FAILING, PluginHealth.Status.MISSING))
+        if row.enabled and (row.analyzer is None or (hasattr(row, "health") and row.health.status in UNWELL))
     ]
     return {"unwell": unwell, "off": [row for row in rows if not row.enabled], "total": len(rows)}
 

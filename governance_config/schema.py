@@ -69,7 +69,7 @@ class GovernanceSchema(AutoSchema):
     def get_operation_id(self) -> str:
         steps = [step for step in PREFIX.sub("", self.path).split("/") if step and not step.startswith("{")]
         name = "_".join(steps).replace("-", "_").replace(".", "_")
-        if isinstance(self.view, ReadViewSet) and self.view.action in ("bulk", "toggle", "assign"):
+        if isinstance(self.view, ReadViewSet) and self.view.action in ("bulk", "toggle", "assign", "check"):
             return name
         verb = "list" if self.method == "GET" and self._is_list_view() else self.method_mapping[self.method.lower()]
         return f"{name}_{verb}"
@@ -115,6 +115,8 @@ class GovernanceSchema(AutoSchema):
 
     @property
     def _is_write(self) -> bool:
+        if getattr(self.view, "action", "") == "check":
+            return False  # it looks at something, and changes nothing that is governed
         return self.method != "GET" and isinstance(self.view, WriteViewSet)
 
     @property
@@ -160,6 +162,8 @@ class GovernanceSchema(AutoSchema):
             statuses |= {403}  # also a session without its CSRF token
         if self._is_write and self._is_governed:
             statuses |= {409} if self.view.action == "create" else {409, 412}
+        if self.path.endswith("/rollback"):
+            statuses |= {409}
         if "auth/token" in self.path and self.method == "POST":
             statuses |= {429}
         return sorted(statuses)

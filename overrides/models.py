@@ -82,6 +82,10 @@ class GovernanceRuleOverride(GovernedModel):
             ),
         ]
 
+    def become_proposal(self) -> None:
+        """Come back without force: what is restored from a document or from history has to be approved anew."""
+        self.status, self.enabled, self.approved_by = OverrideStatus.DRAFT, False, None
+
     def clean(self) -> None:
         super().clean()
         if not self.created_by:

@@ -142,7 +142,8 @@ class Analyzer(Protocol):
 
     Optional class attributes: `executables` (a sequence of `Executable` that must be there), `seconds_per_file` (how
     long one call of `analyze` may take before it is ended; the engine has a default), `memory_megabytes` (what it needs
-    beyond what the engine allows all of them).
+    beyond what the engine allows all of them). Optional static method: `default_file_types(rule)` (the file types that
+    a rule which names none is for; its examples are run on these).
     """
 
     name: str

@@ -27,6 +27,7 @@ import re2
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from plugins.contract import SourceFile
+from reviews.generated import is_generated
 
 MAX_BYTES = 1_000_000
 """Size of a file above which it is not read."""
@@ -70,6 +71,8 @@ class Skip(StrEnum):
     """A device, pipe or socket."""
     NO_RULE = "no_rule"
     """No rule asks for files of this kind or place; it was not opened."""
+    GENERATED = "generated"
+    """One of the Copilot files that an earlier review has written, and nobody has edited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,8 @@ def decode(entry: Entry, content: bytes) -> SourceFile | Skip:
             return Skip.BINARY
     if content.find(b"\0", 0, BINARY_PROBE) != -1:
         return Skip.BINARY
+    if is_generated(entry.path, content):
+        return Skip.GENERATED
     return SourceFile(entry.path, content)
 
 

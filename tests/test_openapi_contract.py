@@ -45,6 +45,7 @@ PROMISES = [
     (f"{CONFIG}/plugins/{{name}}", "get", 200, PLUGIN, ""),
     (f"{CONFIG}/plugins/{{name}}", "patch", 200, PLUGIN, ""),
     (f"{CONFIG}/plugins/{{name}}/toggle", "post", 200, PLUGIN, "enabled"),
+    (f"{CONFIG}/plugins/{{name}}/check", "post", 200, PLUGIN, ""),
     (f"{CONFIG}/personas", "get", 200, PERSONA, f"{LIST} ordering"),
     (f"{CONFIG}/personas", "post", 201, PERSONA, ""),
     (f"{CONFIG}/personas/{{name}}", "get", 200, PERSONA, ""),
@@ -62,6 +63,7 @@ PROMISES = [
         *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
     ),
     (f"{CONFIG}/export", "get", 200, "", "format"),
+    (f"{CONFIG}/rollback", "post", 200, "revision steps left_alone warnings", ""),
     (f"{CONFIG}/ui-state", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "put", 200, STATE, ""),
@@ -83,6 +85,7 @@ BODIES = [
     (f"{CONFIG}/personas", "post", "name title description voice rule_types"),
     (f"{CONFIG}/personas/assign", "put", "rule_id rule_name persona_name assignment_reason confidence_score"),
     (f"{CONFIG}/ui-state/{{component}}", "put", "configuration"),
+    (f"{CONFIG}/rollback", "post", "to_revision to_time batch change mode planned_at change_reason"),
     ("/api/v1/auth/token", "post", "username password"),
 ]
 

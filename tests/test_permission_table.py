@@ -18,7 +18,19 @@ from personas.models import PersonaRuleAssignment
 from plugins.models import Plugin
 from reviews.models import DiscoveredIssue, ReviewSession
 from tests.factories import api_client, make_override, make_persona, make_rule, make_user
-from tests.permission_table import ADMIN, ADMIN_PAGES, ANONYMOUS, API, CALLERS, EVERYONE, NOBODY, SUPERUSER, Pages, Row
+from tests.permission_table import (
+    ADMIN,
+    ADMIN_PAGES,
+    ANONYMOUS,
+    API,
+    AUDITOR,
+    CALLERS,
+    EVERYONE,
+    NOBODY,
+    SUPERUSER,
+    Pages,
+    Row,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -140,11 +152,12 @@ SHARED_PAGES = {
     "/admin/(?P<url>.*)",
 }
 PASSWORD_PAGE = "/admin/auth/user/<id>/password/"
+UNDO_PAGE = "/admin/audit/configurationauditlog/undo/<str:what>/<int:revision>/"
 MODEL_PAGES = ("", "add/", "<path:object_id>/history/", "<path:object_id>/delete/", "<path:object_id>/change/")
 
 
 def test_every_page_of_the_admin_has_a_row():
-    known = {*SHARED_PAGES, PASSWORD_PAGE}
+    known = {*SHARED_PAGES, PASSWORD_PAGE, UNDO_PAGE}
     for pages in ADMIN_PAGES:
         base = f"/admin/{pages.model.replace('.', '/')}/"
         known |= {base + page for page in (*MODEL_PAGES, "<path:object_id>/")}
@@ -200,6 +213,14 @@ def test_only_administrators_see_the_page_that_sets_a_password(examples):
         with undone():
             status = admin_client(caller).get(path).status_code
             assert (status == 200) == (caller in (ADMIN, SUPERUSER)), (caller, status)
+
+
+def test_only_readers_of_the_journal_see_the_page_that_undoes_a_change(examples):
+    path = reverse("admin:audit_configurationauditlog_undo", args=["change", examples["change"].pk])
+    for caller in CALLERS:
+        with undone():
+            status = admin_client(caller).get(path).status_code
+            assert (status == 200) == (caller in (AUDITOR, ADMIN, SUPERUSER)), (caller, status)
 
 
 @each_model

@@ -21,9 +21,10 @@ from audit.changes import current_origin
 from audit.commands import GovernedCommand
 from audit.errors import NotPermitted
 from audit.permissions import require
-from reviews import report, sarif
+from reviews import copilot_report, report, sarif
 from reviews.discovery import RootError
 from reviews.engine import SEVERITIES, rank
+from reviews.export import ExportError
 from reviews.models import ReviewSession
 from reviews.sessions import Review, review
 
@@ -33,7 +34,7 @@ FOUND, WRONG_USE, BROKEN = 1, 2, 3
 EPILOG = """\
 exit codes:
   0  reviewed: no finding at or above --fail-on (without --fail-on: whatever was found)
-  1  reviewed: at least one finding at or above --fail-on
+  1  reviewed: at least one finding at or above --fail-on, or a Copilot file that differs (--copilot --check)
   2  not reviewed: wrong use, or the path cannot be read
   3  not reviewed, or not completely: the database is not there, an analyzer failed (--strict), or a fault
 
@@ -42,6 +43,8 @@ examples:
   ./code-review . --fail-on high
   ./code-review . --format sarif --output review.sarif
   ./code-review . --format json | jq .counts
+  ./code-review . --copilot                               # write .github/prompts, instructions and agents
+  ./code-review . --copilot --check                       # fail when they are not what they should be
 """
 
 
@@ -84,6 +87,18 @@ class Command(GovernedCommand):
         parser.add_argument(
             "--show", type=read_count, default=report.SHOWN, metavar="N", help="findings in the table (default 50)"
         )
+        parser.add_argument(
+            "--copilot",
+            action="store_true",
+            help="write GitHub Copilot files below PATH/.github: a prompt for each task that the findings make (worse "
+            "than info, at most 50), and instructions and agents from the configuration; files that others wrote or "
+            "edited stay",
+        )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="with --copilot: write nothing, list the files that differ, and exit 1 if there are any",
+        )
         parser.add_argument("--strict", action="store_true", help="exit 3 when an analyzer failed on anything")
 
     def act(self, user: Any, **options: Any) -> None:
@@ -93,6 +108,7 @@ class Command(GovernedCommand):
                 stream.reconfigure(errors="backslashreplace")
         try:
             require(user, "run", ReviewSession)
+            copilot_report.check_options(options)
             errors = Console(stderr=True)
             with report.show_progress(errors) as progress:
                 done = review(
@@ -102,11 +118,10 @@ class Command(GovernedCommand):
                     progress=progress,
                 )
             self._write(done, options)
+            differs = copilot_report.deliver(done.session, done.root, options, self.tell)
             if not done.result.files_analyzed:
                 self.tell(f"No file was reviewed: nothing at {options['path']} that an enabled rule asks for.")
-        except RootError as error:
-            raise CommandError(str(error), returncode=WRONG_USE) from error
-        except NotPermitted as error:
+        except (RootError, NotPermitted, ExportError) as error:
             raise CommandError(str(error), returncode=WRONG_USE) from error
         except (CommandError, DatabaseError):
             raise
@@ -120,7 +135,7 @@ class Command(GovernedCommand):
             raise CommandError(f"The review failed: {type(error).__name__}: {error}", returncode=BROKEN) from error
         if options["strict"] and done.result.failures:
             sys.exit(BROKEN)
-        if options["fail_on"] and any_at_least(done, options["fail_on"]):
+        if differs or (options["fail_on"] and any_at_least(done, options["fail_on"])):
             sys.exit(FOUND)
 
     def _write(self, done: Review, options: dict[str, Any]) -> None:
