@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from plugins import dependencies, isolation, schemas
+from plugins.analyzers.bandit import Bandit
 from plugins.analyzers.directives import Directives
 from plugins.analyzers.metrics import Metrics
 from plugins.analyzers.patterns import Patterns
 from plugins.analyzers.repository import Repository
+from plugins.analyzers.ruff import Ruff
 from plugins.analyzers.secrets import Secrets
+from plugins.analyzers.structure import Structure
 from plugins.contract import (
     ENTRY_POINT_GROUP,
     Analyzer,
@@ -37,7 +40,16 @@ from plugins.dependencies import Requirement
 from plugins.expressions import compile_expression
 from plugins.isolation import AnalyzerFailed
 
-BUILT_IN: tuple[type[Analyzer | TreeAnalyzer], ...] = (Patterns, Secrets, Metrics, Repository, Directives)
+BUILT_IN: tuple[type[Analyzer | TreeAnalyzer], ...] = (
+    Patterns,
+    Secrets,
+    Structure,
+    Metrics,
+    Repository,
+    Ruff,
+    Bandit,
+    Directives,
+)
 
 MAX_EXAMPLES = 50
 """Snippets that must match, and as many that must not."""
@@ -228,19 +240,24 @@ def check_examples(
 
 def example_path(rule: RuleSpec) -> str:
     """A path that the rule would be asked about; if its path patterns fit no known one, only the extension is right."""
-    extensions = list(rule.file_types) or [""]
+    extensions = list(rule.file_types) or _default_file_types(rule) or [""]
     wanted = [compile_expression(each, multiline=False, field="file_patterns") for each in rule.file_patterns]
     unwanted = [compile_expression(each, multiline=False, field="exclude_patterns") for each in rule.exclude_patterns]
     plain = [f"example{extension or '.txt'}" for extension in extensions]
     literal = [text for each in rule.file_patterns if (text := _spell(each))]
     in_folders = [f"{folder}/{name}" for folder in ("src", "tests", "app", "config", "k8s", "deploy") for name in plain]
     for path in (*plain, *literal, *in_folders, *_KNOWN_PATHS):
-        if rule.file_types and not path.endswith(tuple(rule.file_types)):
+        if extensions != [""] and not path.endswith(tuple(extensions)):
             continue
         fits = not wanted or any(each.search(path) for each in wanted)
         if fits and not any(each.search(path) for each in unwanted):
             return path
     return plain[0]
+
+
+def _default_file_types(rule: RuleSpec) -> list[str]:
+    choose = getattr(analyzers().get(rule.plugin), "default_file_types", None)
+    return [] if choose is None else list(choose(rule))
 
 
 @lru_cache(maxsize=1)

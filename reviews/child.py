@@ -6,6 +6,7 @@ judged before it is used; what its analyzers print is read as well, and only the
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
@@ -41,6 +42,7 @@ _PASSED_ON = (
     *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "SYSTEMROOT"),
 )
 _PIECE = 1 << 18
+_PIPE = 1 << 20
 _PIECES = 64
 _MAX_DESCENDANTS = 10_000
 
@@ -89,6 +91,10 @@ class Child:
                     os.close(each)
         for each in (self.orders, self.answers, self.noise):
             os.set_blocking(each, False)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            # A batch at once, so that neither side waits for the other in small steps.
+            with suppress(OSError):
+                fcntl.fcntl(self.orders, fcntl.F_SETPIPE_SZ, _PIPE)
         allowance = memory + max((each.memory for each in self.assignments), default=0) if memory else 0
         self.send(Orders(self.assignments, allowance, self._seal))
 
@@ -160,14 +166,14 @@ class Child:
         beat, now = self._pulse.read(), monotonic()
         if beat != self._seen[0]:
             self._seen = beat, now
-        allowed, since = OWN_SECONDS, self._seen[1]
+        allowed = OWN_SECONDS
         if beat.phase is Phase.PREPARING:
-            allowed, since = PREPARE_SECONDS, beat.since
+            allowed = PREPARE_SECONDS
         elif beat.phase is Phase.ASKING and 0 <= beat.plugin < len(self.assignments):
-            allowed, since = self.assignments[beat.plugin].seconds, beat.since
+            allowed = self.assignments[beat.plugin].seconds
         elif not owes and self.is_ready:
             return None
-        return allowed if now - since > allowed else None
+        return allowed if now - self._seen[1] > allowed else None
 
     def stir(self) -> None:
         """The worker got something new to do: what it did not do before does not count."""

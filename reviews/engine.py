@@ -25,7 +25,7 @@ from reviews.outcome import Failure, Outcome, decode, encode
 from reviews.plan import Plan
 from reviews.pool import MAX_JOBS, MEMORY, Pool, count_cores
 from reviews.reviewer import MAX_FAILURES
-from reviews.selection import Tasks, file_types
+from reviews.selection import Tasks, file_types, names_in
 from reviews.suppressions import Policy
 from reviews.work import Event, FileDone, Job, Spent, Tree, TreeDone, review_here
 
@@ -158,9 +158,11 @@ class _Review:
         self._max_bytes = files.max_bytes if isinstance(files, Discovery) else discovery.MAX_BYTES
         self._todo: Sequence[Entry | SourceFile] = []
         self._tree_keys: dict[str, bytes] = {}
+        self._digest: Any = None
+        """Of all files, while they are surveyed."""
 
     def survey(self) -> None:
-        """List the files, and find out what is known already."""
+        """List the files, and find out what is known of the tree."""
         entries = []
         for entry in self._files:
             entries.append(entry)
@@ -169,27 +171,24 @@ class _Review:
         if isinstance(self._files, Discovery):
             for reason, number in self._files.skipped.items():
                 self.ledger.skip(str(reason), number)
-        self._todo = [each for each in entries if self._is_wanted(each)]
-        if len(self._todo) < len(entries):
-            self.ledger.skip(Skip.UNCHANGED.value, len(entries) - len(self._todo))
-        self._observer.begin(len(self._todo))
-        digest = blake2b(digest_size=16)
-        if self._cache.is_open:
-            unknown = [each for each in entries if not self._is_known(each, digest)]
-            self._todo = [each for each in unknown if self._is_wanted(each)]
-        self._plan_trees(entries, digest.digest())
+        self._observer.begin(len(entries))
+        self._todo = entries
+        if self._plan.for_tree and self._cache.is_open:
+            # What is known of the tree depends on every file, so all are read before anything is done.
+            self._digest = blake2b(digest_size=16)
+            self._todo = [each for each in entries if not self._observer.is_cancelled() and self._open(each)]
+        if self._plan.for_tree and not self._observer.was_cancelled:
+            self._plan_trees(entries)
 
     def feed(self) -> Iterator[Job]:
         """The files that have to be reviewed, each read when it is its turn."""
+        self._digest = None
         for each in self._todo:
             if self._observer.is_cancelled():
                 return
-            tasks = self._plan.tasks(each.path)
-            source = self._open(each) if tasks else None
-            if isinstance(source, SourceFile):
-                yield Job(source, tasks)
-            else:
-                self._skip(each, source)
+            job = self._open(each)
+            if job is not None:
+                yield job
 
     def take(self, event: Event) -> None:
         """Note what happened."""
@@ -198,7 +197,7 @@ class _Review:
                 self.ledger.add_file(job.source.path, len(job.source.content), job.tasks, outcome)
                 self._observer.advance()
                 if self._cache.is_open and not outcome.failures and not outcome.failed:
-                    self._cache.put(self._key(job.source, job.tasks), encode(outcome))
+                    self._cache.put(job.key, encode(outcome))
             case TreeDone(tree, outcomes, failures):
                 self.ledger.add_tree(event)
                 key = self._tree_keys.get(tree.assignment.plugin)
@@ -209,41 +208,40 @@ class _Review:
             case Failure():
                 self.ledger.add_failure(event)
 
-    def _is_wanted(self, entry: Entry | SourceFile) -> bool:
-        return self._wanted is None or self._wanted(entry.path)
-
-    def _is_known(self, entry: Entry | SourceFile, digest: Any) -> bool:
-        """Whether nothing is left to do for the file. Adds it to the digest of the tree."""
-        tasks = self._plan.tasks(entry.path) if self._is_wanted(entry) else ()
-        if self._observer.is_cancelled() or not (tasks or self._plan.for_tree):
-            return False
+    def _open(self, entry: Entry | SourceFile) -> Job | None:
+        """What is to be done about a file, or None if that is nothing, or known already."""
+        unwanted = None if self._wanted is None or self._wanted(entry.path) else Skip.UNCHANGED
+        tasks = () if unwanted else self._plan.tasks(entry.path)
+        if not tasks and self._digest is None:
+            return self._skip(entry, unwanted)
         content: bytes | Skip
         if isinstance(entry, SourceFile):
             content, source = entry.content, entry
         else:
             content = discovery.read_bytes(entry, max_bytes=self._max_bytes)
             source = content if isinstance(content, Skip) else discovery.decode(entry, content)
-        if self._plan.for_tree:
-            digest.update(_identify(entry, content))
-        if not tasks:
-            return False
-        if isinstance(source, Skip):
-            self._skip(entry, source)
-            return True
-        plain = self._cache.get(self._key(source, tasks))
-        if plain is None:
-            return False
-        try:
-            outcome = decode(source.path, plain, {name for _, names in tasks for name in names})
-        except ValueError:
-            return False
+        if self._digest is not None:
+            self._digest.update(_identify(entry, content))
+        if not tasks or isinstance(source, Skip):
+            return self._skip(entry, source if tasks and isinstance(source, Skip) else unwanted)
+        job = Job(source, tasks, key=self._make_key(source, tasks))
+        outcome = self._look_up(job)
+        if outcome is None:
+            return job
         self.ledger.add_file(source.path, len(source.content), tasks, outcome)
         self._observer.advance()
-        return True
+        return None
 
-    def _plan_trees(self, entries: Sequence[Entry | SourceFile], digest: bytes) -> None:
-        if not self._plan.for_tree or self._observer.is_cancelled():
-            return
+    def _look_up(self, job: Job) -> Outcome | None:
+        plain = self._cache.get(job.key)
+        if plain is None:
+            return None
+        try:
+            return decode(job.source.path, plain, names_in(job.tasks))
+        except ValueError:
+            return None
+
+    def _plan_trees(self, entries: Sequence[Entry | SourceFile]) -> None:
         if not isinstance(self._files, Discovery):
             for assignment in self._plan.for_tree:
                 message = "looks at folders, and there is none"
@@ -253,28 +251,34 @@ class _Review:
         files = tuple(file for entry in entries if isinstance(entry, Entry) for file in _measure(entry))
         for assignment in self._plan.for_tree:
             tree = Tree(assignment, root if root.is_dir() else root.parent, files, self._max_bytes)
-            plain = None
-            if self._cache.is_open:
-                what = self._plan.describe(assignment, [rule.name for rule in assignment.rules])
-                key = blake2b(digest + str(tree.root).encode("utf-8", "surrogateescape") + what, digest_size=16)
-                self._tree_keys[assignment.plugin] = key.digest()
-                plain = self._cache.get(key.digest())
-            outcomes = _decode_tree(plain, {rule.name for rule in assignment.rules})
+            outcomes = self._look_up_tree(tree)
             if outcomes is None:
                 self.trees.append(tree)
             else:
                 self.ledger.add_tree(TreeDone(tree, outcomes, ()))
 
-    def _open(self, entry: Entry | SourceFile) -> SourceFile | Skip:
-        return entry if isinstance(entry, SourceFile) else discovery.read(entry, max_bytes=self._max_bytes)
+    def _look_up_tree(self, tree: Tree) -> dict[str, Outcome] | None:
+        if self._digest is None:
+            return None
+        rules = [rule.name for rule in tree.assignment.rules]
+        key = blake2b(self._digest.digest(), digest_size=16)
+        key.update(os.fsencode(tree.root) + b"\0" + self._plan.describe(tree.assignment, rules))
+        self._tree_keys[tree.assignment.plugin] = key.digest()
+        plain = self._cache.get(key.digest())
+        try:
+            return None if plain is None else {str(path): decode(path, each, rules) for path, each in plain}
+        except (TypeError, ValueError):
+            return None
 
     def _skip(self, entry: Entry | SourceFile, reason: Skip | None) -> None:
-        """The file is not reviewed. One that only analyzers of the tree look at is not skipped."""
+        """The file is not reviewed. One that only analyzers of the tree look at does not count as skipped."""
         if reason is not None or not self._plan.tree_tasks(entry.path):
             self.ledger.skip((reason or Skip.NO_RULE).value)
         self._observer.advance()
 
-    def _key(self, source: SourceFile, tasks: Tasks) -> bytes:
+    def _make_key(self, source: SourceFile, tasks: Tasks) -> bytes:
+        if not self._cache.is_open:
+            return b""
         digest = blake2b(self._plan.digest(tasks), digest_size=16)
         digest.update(source.path.encode("utf-8", "surrogateescape") + b"\0")
         digest.update(source.content)
@@ -299,10 +303,3 @@ def _measure(entry: Entry) -> Iterator[TreeFile]:
         yield TreeFile(entry.path, entry.location, os.lstat(entry.location).st_size)
     except OSError:
         return  # it is gone
-
-
-def _decode_tree(plain: Any, rules: set[str]) -> dict[str, Outcome] | None:
-    try:
-        return {str(path): decode(path, outcome, rules) for path, outcome in plain} if plain is not None else None
-    except (TypeError, ValueError):
-        return None

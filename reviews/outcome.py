@@ -19,8 +19,7 @@ ENGINE = "engine"
 """Stands where a plugin would for what went wrong between them."""
 
 _DIRECTIVE = tuple(each.name for each in fields_of(Directive))
-_DATES = frozenset({"until"})
-_TUPLES = frozenset({"names"})
+_TYPES = {name: type(getattr(Directive(1, 1, 1), name)) for name in _DIRECTIVE}
 
 
 class Failure(NamedTuple):
@@ -62,6 +61,8 @@ class Outcome:
 
 def encode(outcome: Outcome) -> list[Any]:
     """The outcome as values that JSON can hold. The path is not in it, but for those of failures."""
+    if not (outcome.findings or outcome.directives or outcome.failures or outcome.failed):
+        return []
     return [
         [
             (
@@ -90,6 +91,8 @@ def decode(path: str, plain: Any, rules: Collection[str]) -> Outcome:
 
     Raises `ValueError` on others.
     """
+    if plain == []:
+        return Outcome()
     try:
         findings, directives, hashes, lines, failures, failed = plain
         return Outcome(
@@ -143,12 +146,13 @@ def _encode_directive(directive: Directive) -> list[Any]:
 
 def _decode_directive(plain: Any) -> Directive:
     values = dict(zip(_DIRECTIVE, _row(plain), strict=True))
-    for name in _DATES:
-        values[name] = None if values[name] is None else date.fromisoformat(_text(values[name]))
-    for name in _TUPLES:
-        values[name] = tuple(map(_text, _row(values[name])))
+    values["names"] = tuple(map(_text, _row(values["names"])))
+    until = values["until"]
+    values["until"] = None if until is None else date.fromisoformat(_text(until))
+    for name, value in values.items():
+        if type(value) is not _TYPES[name] and name != "until":
+            raise ValueError(f"a directive whose {name} is {type(value).__name__}")
     _number(values["line"])
-    _number(values["column"])
     return Directive(**values)
 
 

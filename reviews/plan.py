@@ -132,7 +132,7 @@ def _assign(plugin: str, rules: Sequence[RuleSpec], configuration: Mapping[str, 
     seconds = SECONDS_PER_TREE if looks_at_tree else SECONDS_PER_FILE
     return Assignment(
         plugin=plugin,
-        source=f"{analyzer.__module__}:{analyzer.__qualname__}",
+        source=registry.source(plugin),
         version=analyzer.version,
         configuration=dict(configuration),
         rules=tuple(rules),

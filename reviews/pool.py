@@ -21,6 +21,7 @@ from reviews.assignments import Assignment
 from reviews.child import Child, GarbledError
 from reviews.outcome import ENGINE, Failure, Outcome, decode, decode_failures
 from reviews.pulse import Beat, Phase
+from reviews.selection import names_in
 from reviews.work import Batch, Event, FileDone, Job, Spent, Tree, TreeDone
 
 MAX_JOBS = 8
@@ -247,8 +248,7 @@ class Pool:
                 job = seat.batches[number][place]
                 if job is None:
                     raise ValueError("a file that was reviewed already")
-                known = {name for _, names in job.tasks for name in names}
-                self._events.append(FileDone(job, decode(job.source.path, outcome, known)))
+                self._events.append(FileDone(job, decode(job.source.path, outcome, names_in(job.tasks))))
                 seat.batches[number][place] = None
             case ["done", int(number), seconds, bool(is_worn)]:
                 if any(job is not None for job in seat.batches[number]):
@@ -302,34 +302,32 @@ class Pool:
         self._again.extendleft(job for job in reversed(left) if job.suspicions <= _MAX_SUSPICIONS)
 
     def _blame(self, seat: _Seat, beat: Beat, reason: str) -> None:
+        """Whose fault was it that a worker ended while it did what `beat` says?"""
         known = 0 <= beat.plugin < len(seat.child.assignments)
         plugin = seat.child.assignments[beat.plugin].plugin if known else ENGINE
         if beat.phase is Phase.PREPARING:
             self._off.add(plugin)
-            reason = f"could not be made ready: it {reason}"
-            if seat.tree is None:
-                self._tell(Failure(plugin, None, None, reason))
+            self._blame_for_all(seat, Failure(plugin, None, None, f"could not be made ready: it {reason}"))
         elif not seat.child.is_ready:
-            self._false_starts += 1
-            if self._false_starts > _MAX_FALSE_STARTS:
-                raise PoolError(f"The processes that review end before they begin: the last one {reason}.")
-            if seat.tree is not None:
-                self._trees.append(seat.tree)
-            return
-        if seat.tree is not None:
+            self._count_false_start(seat, reason)
+        elif seat.tree is not None:
             # Nobody else was in that process.
-            failure = Failure(seat.tree.assignment.plugin, None, None, reason)
-            self._events.append(TreeDone(seat.tree, {}, [failure]))
-        elif beat.phase is not Phase.PREPARING:
-            self._blame_for_files(seat, beat, plugin, reason)
+            self._blame_for_all(seat, Failure(seat.tree.assignment.plugin, None, None, reason))
+        else:
+            batch = seat.batches.get(beat.batch, [])
+            job = batch[beat.file] if 0 <= beat.file < len(batch) else None
+            if job is not None and known:
+                self._blame_for_file(job, plugin, reason)
+            else:
+                self._suspect([job] if job is not None else next(iter(seat.batches.values()), []), reason)
 
-    def _blame_for_files(self, seat: _Seat, beat: Beat, plugin: str, reason: str) -> None:
-        batch = seat.batches.get(beat.batch, [])
-        job = batch[beat.file] if 0 <= beat.file < len(batch) else None
-        if job is None or plugin == ENGINE:
-            running = next(iter(seat.batches.values()), [])
-            self._suspect(running if job is None else [job], reason)
-            return
+    def _blame_for_all(self, seat: _Seat, failure: Failure) -> None:
+        if seat.tree is not None:
+            self._events.append(TreeDone(seat.tree, {}, [failure]))
+        else:
+            self._tell(failure)
+
+    def _blame_for_file(self, job: Job, plugin: str, reason: str) -> None:
         self._tell(Failure(plugin, None, job.source.path, reason))
         job.without |= {plugin}
         self._strikes[plugin] += 1
@@ -343,8 +341,15 @@ class Pool:
                 job.suspicions += 1
                 if job.suspicions > _MAX_SUSPICIONS:
                     failure = Failure(ENGINE, None, job.source.path, reason)
-                    names = frozenset(name for _, names in job.tasks for name in names)
-                    self._events.append(FileDone(job, Outcome(failures=[failure], failed=names)))
+                    outcome = Outcome(failures=[failure], failed=names_in(job.tasks))
+                    self._events.append(FileDone(job, outcome))
+
+    def _count_false_start(self, seat: _Seat, reason: str) -> None:
+        self._false_starts += 1
+        if self._false_starts > _MAX_FALSE_STARTS:
+            raise PoolError(f"The processes that review end before they begin: the last one {reason}.")
+        if seat.tree is not None:
+            self._trees.append(seat.tree)
 
     def _tell(self, failure: Failure) -> None:
         if failure not in self._told:

@@ -1,7 +1,8 @@
-"""What is a worker doing right now, since when, and how did it end? A few bytes of memory, shared with its parent.
+"""What is a worker doing right now, and how did it end? A few bytes of memory, shared with its parent.
 
 Writing them is no call of the system, so that it can be done before every single question to an analyzer. When the
-worker hangs or is gone they say who was asked about what.
+worker hangs or is gone they say who was asked about what. A worker may be interrupted in the middle of writing, so the
+bytes can be trusted only when they have not changed for a while: the parent measures the time, nobody writes it down.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-_FORM = struct.Struct("<iiiid")
+_FORM = struct.Struct("<iiiii")
 SIZE = _FORM.size
 
 
@@ -47,8 +48,8 @@ class Beat(NamedTuple):
     plugin: int = -1
     batch: int = -1
     file: int = -1
-    since: float = 0.0
-    """As `time.monotonic` says it, which is one clock for all processes."""
+    count: int = 0
+    """Differs from that of the beat before."""
 
 
 class Pulse:
@@ -56,16 +57,18 @@ class Pulse:
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, SIZE)
+        self._count = 0
 
-    def write(self, beat: Beat) -> None:
+    def write(self, phase: Phase, plugin: int = -1, batch: int = -1, file: int = -1) -> None:
         """Say what is done from now on."""
-        _FORM.pack_into(self._memory, 0, *beat)
+        self._count = (self._count + 1) & 0x7FFFFFFF
+        _FORM.pack_into(self._memory, 0, phase, plugin, batch, file, self._count)
 
     def read(self) -> Beat:
         """What was said last. What makes no sense, because somebody else wrote there, is read as idle."""
-        phase, plugin, batch, file, since = _FORM.unpack_from(self._memory)
+        phase, *rest = _FORM.unpack_from(self._memory)
         try:
-            return Beat(Phase(phase), plugin, batch, file, since)
+            return Beat(Phase(phase), *rest)
         except ValueError:
             return Beat()
 

@@ -132,11 +132,18 @@ class Reviewer:
         """Make the analyzer ready, if need be without the rules it cannot run; returns those it can."""
         plugin, rules = assignment.plugin, assignment.rules
         try:
+            load(assignment.source)
+        except self._fatal:
+            raise
+        # Native code panics with classes that are no Exception, and a module may call sys.exit when imported.
+        except BaseException as error:
+            self.failures.append(self._fail(plugin, None, None, error))
+            return []
+        try:
             self._analyzers[plugin] = _ready(assignment, rules)
             return rules
         except self._fatal:
             raise
-        # Native code panics with classes that are no Exception.
         except BaseException as error:
             first = error
         usable = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from plugins.contract import RuleSpec
@@ -34,6 +35,12 @@ def check_paths(rule: RuleSpec) -> None:
     """Raise `RuleError` if a path pattern of the rule cannot run."""
     for pattern in (*rule.file_patterns, *rule.exclude_patterns):
         _compile(pattern)
+
+
+@lru_cache(maxsize=1024)
+def names_in(tasks: Tasks) -> frozenset[str]:
+    """The rules of all plugins."""
+    return frozenset(name for _, names in tasks for name in names)
 
 
 class Selection:

@@ -22,6 +22,8 @@ class Job:
     tasks: Tasks
     without: frozenset[str] = frozenset()
     """Plugins that are not asked any more."""
+    key: bytes = b""
+    """By which its outcome is kept."""
     suspicions: int = 0
     """How often a worker ended, nobody knows why, when it may have been at this file."""
 

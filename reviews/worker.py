@@ -24,7 +24,7 @@ from time import monotonic
 from typing import Any, BinaryIO, NoReturn
 
 from reviews.outcome import encode
-from reviews.pulse import Beat, Exit, Phase, Pulse
+from reviews.pulse import Exit, Phase, Pulse
 from reviews.reviewer import Reviewer, Watch
 from reviews.work import Batch, Orders, Tree, make_tree
 
@@ -48,10 +48,10 @@ class _Reporter(Watch):
         self.file = -1
 
     def preparing(self, plugin: str) -> None:
-        self._pulse.write(Beat(Phase.PREPARING, self._places[plugin], since=monotonic()))
+        self._pulse.write(Phase.PREPARING, self._places[plugin])
 
     def asking(self, plugin: str) -> None:
-        self._pulse.write(Beat(Phase.ASKING, self._places[plugin], self.batch, self.file, monotonic()))
+        self._pulse.write(Phase.ASKING, self._places[plugin], self.batch, self.file)
 
     def answered(self) -> None:
         if os.getpid() != self._process:
@@ -59,11 +59,11 @@ class _Reporter(Watch):
         # Somebody else's files may have the numbers of ours now.
         if not all(_is_open(file, inode) for file, inode in self._files):
             os._exit(Exit.SEVERED)
-        self._pulse.write(Beat(Phase.OWN, -1, self.batch, self.file, monotonic()))
+        self._pulse.write(Phase.OWN, -1, self.batch, self.file)
 
     def rest(self) -> None:
         """Nothing is done until the next order."""
-        self._pulse.write(Beat(since=monotonic()))
+        self._pulse.write(Phase.IDLE)
 
 
 class _Worker:
