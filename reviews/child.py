@@ -65,6 +65,9 @@ class Child:
         self._incoming = bytearray()
         self._printed = b""
         self._seen = (Beat(), monotonic())
+        allowance = memory + max((each.memory for each in self.assignments), default=0) if memory else 0
+        # Before anything is started: it fails if a rule holds what cannot pass between processes.
+        first = _pickle(Orders(self.assignments, allowance, self._seal))
         orders, self.orders = os.pipe()
         self.answers, answers = os.pipe()
         self.noise, noise = os.pipe()
@@ -95,8 +98,8 @@ class Child:
             # A batch at once, so that neither side waits for the other in small steps.
             with suppress(OSError):
                 fcntl.fcntl(self.orders, fcntl.F_SETPIPE_SZ, _PIPE)
-        allowance = memory + max((each.memory for each in self.assignments), default=0) if memory else 0
-        self.send(Orders(self.assignments, allowance, self._seal))
+        self._outgoing.append(first)
+        self.push()
 
     @property
     def has_unsent(self) -> bool:
@@ -105,7 +108,7 @@ class Child:
 
     def send(self, order: Any) -> None:
         """Give the worker an order, as soon as it takes it."""
-        self._outgoing.append(memoryview(pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL)))
+        self._outgoing.append(_pickle(order))
         self.push()
 
     def push(self) -> None:
@@ -228,6 +231,10 @@ def make_environment(folder: Path, search_path: Sequence[str | Path]) -> dict[st
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     modules = [str(_ROOT), *map(str, search_path), *(each for each in inherited if os.path.isabs(each))]
     return {**kept, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(dict.fromkeys(modules))}
+
+
+def _pickle(order: Any) -> memoryview:
+    return memoryview(pickle.dumps(order, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def _describe(code: int | None) -> str:

@@ -213,7 +213,8 @@ class _Review:
         unwanted = None if self._wanted is None or self._wanted(entry.path) else Skip.UNCHANGED
         tasks = () if unwanted else self._plan.tasks(entry.path)
         if not tasks and self._digest is None:
-            return self._skip(entry, unwanted)
+            self._skip(entry, unwanted)
+            return None
         content: bytes | Skip
         if isinstance(entry, SourceFile):
             content, source = entry.content, entry
@@ -223,7 +224,8 @@ class _Review:
         if self._digest is not None:
             self._digest.update(_identify(entry, content))
         if not tasks or isinstance(source, Skip):
-            return self._skip(entry, source if tasks and isinstance(source, Skip) else unwanted)
+            self._skip(entry, source if tasks and isinstance(source, Skip) else unwanted)
+            return None
         job = Job(source, tasks, key=self._make_key(source, tasks))
         outcome = self._look_up(job)
         if outcome is None:
@@ -262,7 +264,7 @@ class _Review:
             return None
         rules = [rule.name for rule in tree.assignment.rules]
         key = blake2b(self._digest.digest(), digest_size=16)
-        key.update(os.fsencode(tree.root) + b"\0" + self._plan.describe(tree.assignment, rules))
+        key.update(os.fsencode(tree.root) + b"\0%d\0" % tree.max_bytes + self._plan.describe(tree.assignment, rules))
         self._tree_keys[tree.assignment.plugin] = key.digest()
         plain = self._cache.get(key.digest())
         try:

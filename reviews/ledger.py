@@ -108,12 +108,16 @@ class Ledger:
             self._add(path, outcome)
 
     def add_failure(self, failure: Failure) -> None:
-        """Something could not be done. Of a plugin that fails everywhere the first failures are told, and counted."""
+        """Something could not be done."""
+        self._failed[failure.path] |= {failure.rule} if failure.rule else self._plan.names(failure.plugin)
+        self._tell(failure)
+
+    def _tell(self, failure: Failure) -> None:
+        """Of a plugin that fails everywhere the first failures are told, and their number."""
         plugin = failure.plugin
         tally = self._tallies.setdefault(plugin, PluginTally())
         tally.failures += 1
         tally.detail = tally.detail or failure.message
-        self._failed[failure.path] |= {failure.rule} if failure.rule else self._plan.names(plugin)
         if tally.failures <= MAX_FAILURES:
             self._result.failures.append(failure)
         else:
@@ -140,8 +144,9 @@ class Ledger:
 
     def _add(self, path: str, outcome: Outcome) -> None:
         for failure in outcome.failures:
-            self.add_failure(failure)
-        if outcome.failed:
+            self._tell(failure)
+        # Only directives ask what ran; a plugin may fail at every file.
+        if outcome.failed and outcome.directives:
             self._failed[path] |= outcome.failed
         if outcome.findings or outcome.directives:
             self._outcomes[path].append(outcome)
