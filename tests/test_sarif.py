@@ -416,6 +416,16 @@ def test_a_reviewed_file_cannot_drive_the_terminal(hostile: Path) -> None:
     assert not any(line.startswith("line.py") for line in lines_of(result))
 
 
+def test_a_reviewed_file_cannot_command_a_pipeline(tmp_path: Path) -> None:
+    for name in ("::set-output name=a::b.py", " ::add-mask::a.py", ":", "a ##[set-output name=a;]b.py"):
+        (tmp_path / name).write_text("TODO\n")
+    result = review(tmp_path)
+    result.failures = [Failure("patterns", None, "##[debug]a.py", "##[add-mask]a")]
+    lines = lines_of(result)
+    assert len(lines) == 7
+    assert not any(line.lstrip().startswith("::") or "##[" in line for line in lines)
+
+
 def test_text_that_runs_backwards_is_shown_as_its_escape() -> None:
     assert report.escape("if access\u202e\u2066// check\u2069") == "if access\\u202e\\u2066// check\\u2069"
     assert report.escape("tab\tand é 日本 😀") == "tab and é 日本 😀"
