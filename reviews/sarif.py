@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -185,10 +186,9 @@ class _Run:
             "message": {"text": _text(finding.message, rule.message, rule.title, rule.name)},
             "locations": [{"physicalLocation": _place(finding, self.prefix, snippets=extent.snippets)}],
         }
-        fingerprint = self.result.fingerprints.get((finding.path, finding.start_line))
-        prints = {LINE_HASH: fingerprint, OUR_KEY: issue.key}
-        if any(prints.values()):
-            said["partialFingerprints"] = {name: value for name, value in prints.items() if value}
+        said["partialFingerprints"] = {LINE_HASH: _hash_line(finding, self.result.fingerprints)}
+        if issue.key:
+            said["partialFingerprints"][OUR_KEY] = issue.key
         state = self.listing.state(issue)
         if self.listing.is_compared:
             # What came back was not there in the review before, which is what the standard calls new.
@@ -204,6 +204,16 @@ class _Run:
         if any(properties.values()):
             said["properties"] = {name: value for name, value in properties.items() if value}
         return said
+
+
+def _hash_line(finding: Finding, fingerprints: Mapping[tuple[str, int], str]) -> str:
+    """By what GitHub knows the result again. Without any it would show a new one after each review."""
+    found = fingerprints.get((finding.path, finding.start_line))
+    if found is not None:
+        return found
+    # There is no such line: something is missing, such as a file.
+    text = "\0".join((finding.rule, finding.path, finding.message))
+    return f"{blake2b(text.encode('utf-8', 'replace'), digest_size=8).hexdigest()}:1"
 
 
 def _driver(rules: Sequence[RuleSpec], version: str) -> dict[str, Any]:

@@ -33,8 +33,12 @@ _ROWS = (*IssueState.values, _SUPPRESSED, _DISMISSED)
 _GONE = {Presence.FIXED.value: "fixed", Presence.RULE_REMOVED.value: "rule removed"}
 
 _ZERO_WIDTH = "&#8203;"
-# A full stop that ends a sentence, and every sign that could mean something.
-_SIGN = re.compile(r"(?<=[A-Za-z])(?P<stop>\.)(?= |\Z)|[!#$&()*+\-.:<=>@\[\\\]^_`{|}~]")
+_AT = "&#64;"
+# Every sign that could mean something. Inside of a word, and at the end of a sentence, some never do.
+_SIGN = re.compile(
+    r"(?P<plain>(?<=[A-Za-z0-9])(?<![Ww]{3})[._\-](?=[A-Za-z0-9])|(?<=[A-Za-z])\.(?= |\Z))"
+    r"|[!#$&()*+\-.:<=>@\[\\\]^_`{|}~]"
+)
 # What GitHub makes links, mentions and pictures of, even out of character references.
 _TEMPTING = re.compile(r"[@#]|:(?=\S)|www(?=\.)|GH(?=-\d)", re.IGNORECASE)
 
@@ -79,12 +83,13 @@ def prose(text: str, length: int = _MAX_MESSAGE) -> str:
 
 
 def code(text: str) -> str:
-    """`text` in the type of code, on one line."""
-    return f"<code>{_SIGN.sub(_refer, text)}</code>"
+    """`text`, which is one line, in the type of code."""
+    # GitHub finds e-mail addresses in text that it has put together again; a comment keeps it apart, and can be copied.
+    return f"<code>{_SIGN.sub(_refer, text).replace(_AT, _AT + '<!-- -->')}</code>"
 
 
 def _refer(match: re.Match[str]) -> str:
-    return match[0] if match["stop"] else f"&#{ord(match[0])};"
+    return match[0] if match["plain"] else f"&#{ord(match[0])};"
 
 
 def _headline(listing: Listing, fresh: Sequence[Issue], rules: Mapping[str, RuleSpec], codebase: str) -> str:

@@ -205,9 +205,12 @@ class Reader(HTMLParser):
             self.loose += data
 
     def handle_comment(self, data: str) -> None:
+        assert (data, self.open[-1]) == (" ", "code")  # what keeps an address apart
+
+    def handle_decl(self, data: str) -> None:
         raise AssertionError(data)
 
-    handle_decl = handle_pi = unknown_decl = handle_comment
+    handle_pi = unknown_decl = handle_decl
 
 
 def read_summary(text: str) -> Reader:
@@ -257,8 +260,8 @@ def test_what_a_baseline_had_is_counted_and_not_listed() -> None:
     text = summarise(issues, baseline={"old"})
     assert "1 new finding (1 high)" in text
     assert (rows_of(text)["new"][-1], rows_of(text)["existing"][-1]) == ("1", "1")
-    assert "young&#46;py" in text
-    assert "old&#46;py" not in text
+    assert "young.py" in text
+    assert "old.py" not in text
 
 
 def test_a_first_review_says_that_there_is_nothing_to_compare_with() -> None:
@@ -331,6 +334,16 @@ def test_whatever_a_file_holds_a_summary_keeps_its_shape(
     # Outside of code there is nothing that GitHub would make a mention, a reference, a link or a picture of.
     assert MENTION.search(reader.loose) is None
     assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def test_names_can_be_read_where_markdown_is_not_shown() -> None:
+    assert summary.code("src/my_app/a-b.test.py") == "<code>src/my_app/a-b.test.py</code>"
+    assert summary.prose("Call ast.literal_eval. No more.") == "Call ast.literal_eval. No more."
+
+
+def test_addresses_and_mentions_are_taken_apart_in_names_too() -> None:
+    assert summary.code("a www.evil.example") == "<code>a www&#46;evil.example</code>"
+    assert summary.code("me@evil.example") == "<code>me&#64;<!-- -->evil.example</code>"
 
 
 @given(HOSTILE)

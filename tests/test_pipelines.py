@@ -62,7 +62,7 @@ def test_each_format_can_be_printed_or_written(codebase: Path, tmp_path: Path, f
     shown = run(codebase, "--format", form, "--output", file)
     assert shown.startswith("old.py:1:1: high no-eval")
     printed = run(codebase, "--format", form)
-    assert "no-eval" in file.read_text().replace("&#45;", "-")
+    assert "no-eval" in file.read_text()
     assert printed.splitlines()[0] in (file.read_text().splitlines()[0], "## Code review of shop: no new findings")
 
 
@@ -115,7 +115,7 @@ def test_what_came_back_is_told_again(codebase: Path) -> None:
     (codebase / "old.py").write_text("pass\n")
     assert "| fixed | | | | | | 1 |" in run(codebase, "--format", "markdown")
     (codebase / "old.py").write_text("eval(text)\n")
-    assert "| high (reappeared) | <code>old&#46;py" in run(codebase, "--format", "markdown", "--baseline")
+    assert "| high (reappeared) | <code>old.py" in run(codebase, "--format", "markdown", "--baseline")
 
 
 def test_the_archive_holds_what_is_suppressed_and_dismissed(codebase: Path) -> None:
@@ -170,4 +170,4 @@ def test_paths_are_told_from_the_root_of_the_repository(codebase: Path) -> None:
     (part / "a.py").write_text("eval(text)\n")
     assert read_commands(run(part, "--format", "github"))[0]["file"] == "packages/a.py"
     assert ET.fromstring(run(part, "--format", "junit")).find(".//testcase").get("file") == "packages/a.py"
-    assert "packages/a&#46;py" in run(part, "--format", "markdown", "--baseline", "--codebase", "x")
+    assert "packages/a.py" in run(part, "--format", "markdown", "--baseline", "--codebase", "x")

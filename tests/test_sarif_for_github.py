@@ -59,7 +59,16 @@ def test_a_result_carries_the_key_of_its_finding_beside_the_hash_of_its_line() -
     result = Result(fingerprints={("a.py", 1): "abc:1"})
     first, second = run_of([issue(1), issue(2)], result=result)["results"]
     assert first["partialFingerprints"] == {"primaryLocationLineHash": "abc:1", "codeReviewFinding/v1": f"{1:032x}"}
-    assert second["partialFingerprints"] == {"codeReviewFinding/v1": f"{2:032x}"}
+    assert second["partialFingerprints"]["codeReviewFinding/v1"] == f"{2:032x}"
+
+
+def test_a_finding_in_a_file_that_is_not_there_is_known_again_too() -> None:
+    missing = [
+        replace(issue(), finding=finding(message=message)) for message in ("no README", "no README", "no LICENSE")
+    ]
+    hashes = [each["partialFingerprints"]["primaryLocationLineHash"] for each in run_of(missing)["results"]]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert hashes[0].endswith(":1")
 
 
 def test_a_result_says_whether_it_was_there_before() -> None:
