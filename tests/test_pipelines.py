@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from io import StringIO
@@ -10,10 +12,13 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 from django.core.management import CommandError, call_command
 
 from audit.permissions import SYSTEM_ACTOR
 from plugins.registry import analyzers
+from reviews.management import output
+from reviews.management.commands.code_review import Command as CodeReview
 from reviews.models import ReviewSession, TrackedFinding
 from reviews.triage import decide
 from tests.factories import make_rule
@@ -171,3 +176,30 @@ def test_paths_are_told_from_the_root_of_the_repository(codebase: Path) -> None:
     assert read_commands(run(part, "--format", "github"))[0]["file"] == "packages/a.py"
     assert ET.fromstring(run(part, "--format", "junit")).find(".//testcase").get("file") == "packages/a.py"
     assert "packages/a.py" in run(part, "--format", "markdown", "--baseline", "--codebase", "x")
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "pipelines.md").read_text(encoding="utf-8")
+
+
+def documented_commands() -> list[list[str]]:
+    """The lines of the page that call `code-review`, those of its workflows as well."""
+    texts = re.findall(r"^ *\./(code-review .*)", PAGE, re.MULTILINE)
+    for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
+        document = yaml.safe_load(block)
+        jobs = document.get("jobs", document)
+        (job,) = [each for each in jobs.values() if isinstance(each, dict) and {"steps", "script"} & each.keys()]
+        texts += job.get("script", []) + [step["run"] for step in job.get("steps", []) if "run" in step]
+    calls = [shlex.split(text, comments=True) for text in texts if "code-review " in text]
+    return [call[1:] for call in calls]
+
+
+def test_the_page_about_pipelines_uses_options_that_exist() -> None:
+    parser = CodeReview().create_parser("manage.py", "code_review")
+    commands = documented_commands()
+    assert len(commands) == 8
+    for arguments in commands:
+        assert parser.parse_args(arguments).path == Path()
+
+
+def test_the_page_about_pipelines_names_every_format() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == {"table", *FORMATS} == {"table", *output.FORMATS}
