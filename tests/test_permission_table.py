@@ -16,7 +16,6 @@ from django.urls import URLPattern, get_resolver, reverse
 from audit.models import ConfigurationAuditLog
 from personas.models import PersonaRuleAssignment
 from plugins.models import Plugin
-from reviews.models import DiscoveredIssue, ReviewSession
 from tests.factories import api_client, make_override, make_persona, make_rule, make_user
 from tests.permission_table import (
     ADMIN,
@@ -31,6 +30,7 @@ from tests.permission_table import (
     Pages,
     Row,
 )
+from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 pytestmark = pytest.mark.django_db
 
@@ -41,19 +41,20 @@ def examples() -> dict[str, Any]:
     make_persona("security")
     idle = make_persona("idle", rule_types=[])
     rule = make_rule()
-    session = ReviewSession.objects.create(codebase="x", root="/x", revision=1, started_by="system")
-    place = {"start_line": 1, "start_column": 1, "end_line": 1, "end_column": 2}
-    issue = DiscoveredIssue.objects.create(
-        session=session, rule_name=rule.name, rule_type="security", severity="high", path="a.py", message="m", **place
-    )
+    before, session, finding = make_session(), make_session(), make_finding(rule_name=rule.name)
     return {
         "rule": rule,
         "plugin": Plugin.objects.get(name="secrets"),
         "idle": idle,
         "assignment": PersonaRuleAssignment.objects.get(),
         "override": make_override(rule.name),
+        "before": before,
         "session": session,
-        "issue": issue,
+        "queued": make_session(status="queued"),
+        "issue": make_issue(session, finding),
+        "finding": finding,
+        "codebase": finding.codebase,
+        "prompt": make_prompt(session),
         "change": ConfigurationAuditLog.objects.first(),
         "user": make_user(),
         "group": Group.objects.get(name="viewer"),
@@ -125,7 +126,7 @@ def matches(row: Row, route: str) -> bool:
     """Whether the row's path is one of the route's."""
     # Groups of the route match one part of a path.
     expression = re.sub(r"\(\?P<\w+>(?:[^()]|\([^()]*\))*\)|<[^>]+>", r"[^/]+", route.replace(".", r"\."))
-    return re.fullmatch(expression, re.sub(r"\{\w+\}", "1", row.path)) is not None
+    return re.fullmatch(expression, re.sub(r"\{\w+\}", "1", row.path.partition("?")[0])) is not None
 
 
 def test_every_route_and_method_of_the_api_has_a_row():
