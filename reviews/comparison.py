@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from audit.errors import StateConflict
 from audit.listing import rank
-from reviews.choices import Scope, SessionStatus
+from reviews.choices import DISMISSED, Scope, SessionStatus
 from reviews.models import DiscoveredIssue, ReviewSession
 from rules.choices import Severity
 
@@ -19,7 +19,7 @@ WORST_FIRST = (rank("severity", Severity.values).desc(), "path", "start_line", "
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is different in `session` from what was in `other`; what a comment suppresses is not counted."""
+    """What is different in `session` from what was in `other`; without what people dismissed."""
 
     session: ReviewSession
     other: ReviewSession
@@ -100,4 +100,5 @@ def _same_codebase(sessions: QuerySet[ReviewSession], session: ReviewSession) ->
 
 
 def _issues(session: ReviewSession) -> QuerySet[DiscoveredIssue]:
-    return DiscoveredIssue.objects.filter(session=session)
+    wanted = Q(finding=None) | ~Q(finding__triage__in=DISMISSED)
+    return DiscoveredIssue.objects.filter(wanted, session=session)

@@ -89,7 +89,7 @@ class PartCountsSerializer(serializers.Serializer):
 
 
 class ComparisonSerializer(serializers.Serializer):
-    """What differs between two reviews of a codebase, by finding; suppressed ones are not counted elsewhere."""
+    """What differs between two reviews of a codebase, by finding; without what people dismissed."""
 
     session = serializers.IntegerField()
     compared_with = serializers.IntegerField()

@@ -16,7 +16,7 @@ from audit.documents import find_unstorable
 from audit.errors import FieldError, StateConflict
 from audit.journal import current_revision
 from audit.permissions import SYSTEM_ACTOR, require
-from reviews.choices import SessionStatus
+from reviews.choices import UNFINISHED, SessionStatus
 from reviews.discovery import RootError, discover
 from reviews.liveness import close_lost_sessions
 from reviews.models import ReviewSession
@@ -26,7 +26,6 @@ from reviews.tasks import run_review
 MAX_NAME = 200  # characters
 MAX_EXCLUDED = 200  # lines
 MAX_LINE = 500  # characters
-UNFINISHED = (SessionStatus.QUEUED, SessionStatus.RUNNING)
 
 
 def start_review(*, root: str | Path, user: Any, codebase_name: str = "", exclude: Sequence[str] = ()) -> ReviewSession:

@@ -170,7 +170,44 @@ ADMIN_PAGES = [
     Pages("overrides.governanceruleoverride", "override", ROLES),
     Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,), history=False),
     Pages("reviews.discoveredissue", "issue", ROLES, history=False),
+    Pages("reviews.trackedfinding", "finding", ROLES, history=False),
+    Pages("reviews.copilotprompt", "prompt", ROLES, history=False),
     Pages("audit.configurationauditlog", "change", (AUDITOR, ADMIN)),
     Pages("auth.user", "user", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("auth.group", "group", (ADMIN,), history=False),
+]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the admin beside those of `Pages`: who may, and with what status. Others get 403."""
+
+    method: str
+    path: str
+    may: tuple[str, ...]
+    status: int = 200
+    body: Any = None
+
+
+SESSIONS = "/admin/reviews/reviewsession"
+MORE_PAGES = [
+    Page("GET", f"{SESSIONS}/start/", (RULES, ADMIN)),
+    Page("POST", f"{SESSIONS}/start/", (RULES, ADMIN), body={"root": "/nowhere"}),
+    Page("POST", f"{SESSIONS}/{{queued}}/cancel/", (RULES, ADMIN), 302),
+    Page("GET", f"{SESSIONS}/{{session}}/compare/", ROLES),
+    Page(
+        "POST",
+        "/admin/reviews/discoveredissue/{issue}/change/",
+        (RULES, ADMIN),
+        302,
+        {"triage": "acknowledged"},
+    ),
+    Page(
+        "POST",
+        "/admin/reviews/trackedfinding/{finding}/change/",
+        (RULES, ADMIN),
+        302,
+        {"triage": "acknowledged"},
+    ),
+    Page("POST", "/admin/reviews/copilotprompt/{prompt}/change/", (RULES, ADMIN), 302, {"status": "ready"}),
 ]

@@ -165,6 +165,8 @@ def test_two_reviews_are_compared_by_finding(viewer):
     make_issue(after, came, severity="low")
     make_issue(after, hushed, suppressed=True)
     make_issue(after, was_hushed)
+    for session in (before, after):
+        make_issue(session, make_finding(triage="wont_fix"))
     body = viewer.get(f"{SESSIONS}/{after.pk}/compare?with={before.pk}").json()
     assert body["counts"] == {"new": 2, "fixed": 1, "unchanged": 1, "suppressed": 1}
     assert [issue["finding"] for issue in body["new"]] == [was_hushed.pk, came.pk]
