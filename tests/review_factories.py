@@ -34,8 +34,8 @@ def make_session(codebase: str = "shop", **fields: Any) -> ReviewSession:
     return ReviewSession.objects.create(**{**values, **fields})
 
 
-def make_finding(codebase: Codebase | None = None, **fields: Any) -> TrackedFinding:
-    """A finding that is open and there."""
+def build_finding(codebase: Codebase | None = None, **fields: Any) -> TrackedFinding:
+    """An unsaved finding that is open and there."""
     number = next(_numbers)
     values: dict[str, Any] = {
         "codebase": codebase or make_codebase(),
@@ -49,11 +49,11 @@ def make_finding(codebase: Codebase | None = None, **fields: Any) -> TrackedFind
         "code_hash": f"{number:032x}",
         "context_hash": f"{number:032x}",
     }
-    return TrackedFinding.objects.create(**{**values, **fields})
+    return TrackedFinding(**{**values, **fields})
 
 
-def make_issue(session: ReviewSession, finding: TrackedFinding | None = None, **fields: Any) -> DiscoveredIssue:
-    """What a session found; with `finding`, that one."""
+def build_issue(session: ReviewSession, finding: TrackedFinding | None = None, **fields: Any) -> DiscoveredIssue:
+    """Unsaved: what a session found; with `finding`, that one."""
     said = ("rule_name", "rule_type", "severity", "path", "message")
     values: dict[str, Any] = {
         "session": session,
@@ -78,11 +78,11 @@ def make_issue(session: ReviewSession, finding: TrackedFinding | None = None, **
             "start_line": finding.line,
             "end_line": finding.line,
         }
-    return DiscoveredIssue.objects.create(**{**values, **fields})
+    return DiscoveredIssue(**{**values, **fields})
 
 
-def make_prompt(session: ReviewSession, **fields: Any) -> CopilotPrompt:
-    """A prompt that nobody has read yet."""
+def build_prompt(session: ReviewSession, **fields: Any) -> CopilotPrompt:
+    """An unsaved prompt that nobody has read yet."""
     number = next(_numbers)
     values: dict[str, Any] = {
         "session": session,
@@ -97,4 +97,25 @@ def make_prompt(session: ReviewSession, **fields: Any) -> CopilotPrompt:
         "content_hash": "0" * 64,
         "revision": 7,
     }
-    return CopilotPrompt.objects.create(**{**values, **fields})
+    return CopilotPrompt(**{**values, **fields})
+
+
+def make_finding(codebase: Codebase | None = None, **fields: Any) -> TrackedFinding:
+    """A stored finding that is open and there."""
+    return store(build_finding(codebase, **fields))
+
+
+def make_issue(session: ReviewSession, finding: TrackedFinding | None = None, **fields: Any) -> DiscoveredIssue:
+    """What a session found, stored; with `finding`, that one."""
+    return store(build_issue(session, finding, **fields))
+
+
+def make_prompt(session: ReviewSession, **fields: Any) -> CopilotPrompt:
+    """A stored prompt that nobody has read yet."""
+    return store(build_prompt(session, **fields))
+
+
+def store(row: Any) -> Any:
+    """Save `row` and return it."""
+    row.save()
+    return row
