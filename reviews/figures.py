@@ -35,7 +35,8 @@ REASONS = {
     "symlink": "symbolic links, which are not followed",
     "special": "devices, pipes and sockets",
     "no_rule": "that no rule asks for",
-    "not_changed": "without a changed line",
+    "unchanged": "without a changed line",
+    "generated": "Copilot files that an earlier review has written",
 }
 
 

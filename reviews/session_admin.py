@@ -28,6 +28,7 @@ from audit.forms import list_refusals
 from audit.governed_admin import PermittedAdmin, ReadOnlyAdmin
 from audit.permissions import may
 from reviews.choices import UNFINISHED, IssueState, Scope, SessionStatus
+from reviews.codebases import make_key
 from reviews.comparison import WORST_FIRST, compare, find_before, find_comparable, list_history
 from reviews.figures import (
     STATES,
@@ -271,7 +272,9 @@ class ReviewSessionAdmin(ReadOnlyAdmin):
 def describe_start(session: ReviewSession) -> str:
     """The parameters of the form that starts the same review again."""
     asked = {"root": session.root, "exclude": "\n".join(session.exclude)}
-    if session.codebase != Path(session.root).name:
+    codebase = session.tracked_codebase
+    # A name that nobody gave must not become one that somebody gave: findings would be followed under another key.
+    if codebase is not None and codebase.key == make_key(Path(session.root), session.codebase):
         asked["codebase"] = session.codebase
     return urlencode(asked)
 

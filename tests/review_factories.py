@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+from reviews.codebases import make_key
 from reviews.models import Codebase, CopilotPrompt, DiscoveredIssue, ReviewSession, TrackedFinding
 
 _numbers = count(1)
@@ -14,7 +15,7 @@ _numbers = count(1)
 def make_codebase(name: str = "shop", **fields: Any) -> Codebase:
     """The codebase of that name; made if it is not there."""
     values = {"name": name, "root": f"/srv/{name}", **fields}
-    return Codebase.objects.get_or_create(key=hashlib.sha256(name.encode()).hexdigest(), defaults=values)[0]
+    return Codebase.objects.get_or_create(key=make_key(Path(values["root"])), defaults=values)[0]
 
 
 def make_session(codebase: str = "shop", **fields: Any) -> ReviewSession:

@@ -9,7 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from reviews.models import CopilotPrompt, DiscoveredIssue, FindingDecision, ReviewSession, TrackedFinding
+from reviews.codebases import make_key
+from reviews.models import Codebase, CopilotPrompt, DiscoveredIssue, FindingDecision, ReviewSession, TrackedFinding
 from tests.admin_client import address, said, sign_in, text
 from tests.factories import make_rule, make_user
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
@@ -70,7 +71,15 @@ def test_the_form_is_filled_with_the_review_that_is_run_again(editor, root):
     page = editor.get(address("change", session)).content.decode()
     again = re.search(rf'href="({START}\?[^"]+)"', page)[1].replace("&amp;", "&")
     form = editor.get(again).context["form"]
-    assert (form["root"].value(), form["exclude"].value()) == (str(root / "shop"), "docs/")
+    assert (form["root"].value(), form["codebase"].value(), form["exclude"].value()) == (
+        *(str(root / "shop"), None, "docs/"),
+    )
+
+
+def test_a_name_that_somebody_gave_is_given_again(editor, root):
+    named = Codebase.objects.create(key=make_key(root / "shop", "The shop"), name="The shop", root=str(root / "shop"))
+    session = make_session("The shop", root=str(root / "shop"), tracked_codebase=named)
+    assert "codebase=The+shop" in editor.get(address("change", session)).content.decode()
 
 
 def test_a_folder_that_is_being_reviewed_is_named(editor, root):
