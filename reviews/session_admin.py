@@ -61,9 +61,10 @@ class WithHistory(ChangeList):
         self.result_list = list(self.result_list)
         codebases = {item.tracked_codebase_id for item in self.result_list if item.tracked_codebase_id}
         complete = ReviewSession.objects.filter(status=SessionStatus.COMPLETED, scope=Scope.FULL)
-        rows = complete.filter(tracked_codebase__in=codebases).order_by("-id") if codebases else []
+        newest = max((item.pk for item in self.result_list), default=0)
+        rows = complete.filter(tracked_codebase__in=codebases, pk__lte=newest).only("tracked_codebase", "counts")
         by_codebase: dict[int, list[ReviewSession]] = {}
-        for row in rows[:HISTORY]:
+        for row in rows.order_by("-id")[:HISTORY]:
             by_codebase.setdefault(row.tracked_codebase_id, []).append(row)
         now = timezone.now()
         waits = explain_wait(self.result_list, now)

@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000), help="default: PORT, 8000")
+        parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 8000, help="default: PORT, 8000")
         parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of the server; default: 1")
         parser.add_argument("--no-worker", action="store_true", help="run no reviews: a db_worker elsewhere does")
 
