@@ -256,7 +256,8 @@ pool.Child = Child
 rule = RuleSpec("r", plugin="other", configuration={{"do": "sleep_long"}})
 engine.run([rule], [SourceFile("a.py", b"x")], plugin_configurations={{}}, jobs=1, search_path=[{str(folder)!r}])
 """
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
     worker = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
