@@ -159,9 +159,9 @@ class _Matching:
         key = step.key()
         groups: dict[Any, list[int]] = defaultdict(list)
         for index in self._left_known[standing]:
-            known = self._known[index]
-            if condition is None or condition(known.trace):
-                groups[key(known.trace)].append(index)
+            trace = self._known[index].trace
+            if condition is None or condition(trace):
+                groups[key(trace)].append(index)
         groups.pop(None, None)
         candidates: dict[Any, list[int]] = defaultdict(list)
         if groups:

@@ -108,9 +108,10 @@ def test_rule_is_complete_and_worth_reading(rule: dict) -> None:
 
 @each_rule
 def test_rule_does_what_its_examples_say(rule: dict) -> None:
-    # No example is as large as a large file.
-    assert len(rule["examples"]["match"]) >= 2 or rule["configuration"].get("check") == "large_file"
-    assert len(rule["examples"]["no_match"]) >= 2
+    # No example is as large as a large file, and what a comment suppresses is known of whole reviews only.
+    unprovable = rule["configuration"].get("check") == "large_file" or rule["plugin"] == "directives"
+    assert len(rule["examples"]["match"]) >= 2 or unprovable
+    assert len(rule["examples"]["no_match"]) >= 2 or rule["plugin"] == "directives"
     configuration = next(each["configuration"] for each in DOCUMENT["plugins"] if each["name"] == rule["plugin"])
     assert registry.check_examples(specify(rule), rule["examples"], configuration) == []
 
