@@ -56,11 +56,26 @@ class Listing:
     gone: Mapping[str, int] | None = None
     """How many findings of before are `fixed`, and how many lost their rule (`rule_removed`); None: there was no
     earlier review."""
+    baselined: bool = False
+    """Whether there is a review that this one is compared with: what that one had is not listed."""
+    shows_suppressed: bool = False
+    """Whether those that do not count are listed as well."""
 
     @property
     def counting(self) -> list[Issue]:
         """Those that count."""
         return [issue for issue in self.issues if issue.counts]
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it is known what was there before."""
+        return self.baselined or self.gone is not None
+
+    def state(self, issue: Issue) -> str:
+        """What a listed issue is: new, too, if it is as old as the last review, and the baseline is older."""
+        if self.baselined and issue.state == IssueState.EXISTING:
+            return IssueState.NEW.value
+        return str(issue.state)
 
 
 def list_new(findings: Iterable[Finding]) -> Listing:
@@ -84,6 +99,8 @@ def list_issues(
         dismissed=sum(issue.suppressed is None and issue.is_dismissed for issue in issues),
         known=sum(issue.counts for issue in issues) - sum(issue.counts for issue in fresh),
         gone=gone,
+        baselined=baseline is not None,
+        shows_suppressed=show_suppressed,
     )
 
 

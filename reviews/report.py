@@ -192,7 +192,9 @@ def _print_lines(
     for issue in listing.issues:
         each = issue.finding
         note = _note(issue, compared=listing.gone is not None)
-        place = f"{escape(each.path)}:{each.start_line}:{each.start_column}"
+        # Pipelines obey lines that begin with two colons.
+        lead = "./" if ":" in each.path else ""
+        place = f"{lead}{escape(each.path)}:{each.start_line}:{each.start_column}"
         text = f"{rules[each.rule].severity} {escape(each.rule)} {escape(each.message)}"
         lines.append(f"{place}: {text}" + (f" ({note})" if note else ""))
     lines += [f"failure: {escape(_tell(failure))}" for failure in result.failures]
@@ -200,6 +202,8 @@ def _print_lines(
     # Not through the console, which would fold long lines.
     encoding = console.encoding or "utf-8"
     for line in lines:
+        # GitHub Actions obeys what follows this, wherever it stands in a line.
+        line = line.replace("##[", "##\\x5b")
         console.file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
-from collections.abc import Iterable
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from reviews import report
@@ -24,6 +25,7 @@ examples:
   ./code-review . --fail-on high
   ./code-review . --format sarif --output review.sarif
   ./code-review . --format json | jq .counts
+  ./code-review . --format github --write sarif=review.sarif --write markdown="$GITHUB_STEP_SUMMARY"
   ./code-review . --baseline --fail-on medium             # only what is new since the last complete review
   ./code-review . --base origin/main --fail-on low        # only lines that this branch changes
   ./code-review . --codebase shop                         # in CI, where each checkout lies in another folder
@@ -97,6 +99,14 @@ def _add_output(parser: ArgumentParser, formats: list[str]) -> None:
     group.add_argument("--format", choices=formats, default="table", help="default: table")
     group.add_argument("--output", metavar="FILE", type=Path, help="write the document to FILE, the table as well")
     group.add_argument(
+        "--write",
+        action="append",
+        default=[],
+        metavar="FORMAT=FILE",
+        type=partial(read_target, formats[1:]),
+        help="write the same review to FILE in another FORMAT, but table, as well (repeat)",
+    )
+    group.add_argument(
         "--show", type=read_count, default=report.SHOWN, metavar="N", help="findings in the table (default 50)"
     )
     group.add_argument(
@@ -139,6 +149,14 @@ def read_count(text: str) -> int:
     if not text.isdecimal():
         raise ValueError
     return int(text)
+
+
+def read_target(formats: Sequence[str], text: str) -> tuple[str, Path]:
+    """A format and a file, with an equals sign between them. Raises `ArgumentTypeError`."""
+    form, sign, file = text.partition("=")
+    if form not in formats or not sign or not file:
+        raise ArgumentTypeError(f"{text!r} is not FORMAT=FILE with one of {', '.join(formats)}")
+    return form, Path(file)
 
 
 def read_jobs(text: str) -> int:

@@ -77,6 +77,8 @@ class Command(GovernedCommand):
                 listing,
                 form=options["format"],
                 output=options["output"],
+                also=options["write"],
+                fail_on=options["fail_on"] or "",
                 show=options["show"],
                 stdout=self.stdout,
                 tell=self.tell,
