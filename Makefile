@@ -31,8 +31,7 @@ run: .venv/run.installed ## Set everything up and serve at http://127.0.0.1:$POR
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(BIN)/python manage.py prepare
 	@echo "Serving http://127.0.0.1:$(PORT)/admin/ and http://127.0.0.1:$(PORT)/api/v1/docs (stop with Ctrl-C)"
-	@exec $(BIN)/python -m uvicorn governance_config.asgi:application --host 127.0.0.1 --port "$(PORT)" \
-		--no-access-log --lifespan off
+	@exec $(BIN)/python manage.py serve --host 127.0.0.1 --port "$(PORT)"
 
 tools: .venv/tools.installed ## Install the external analyzers ruff and bandit
 

@@ -15,6 +15,9 @@ class SessionStatus(TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
+UNFINISHED = (SessionStatus.QUEUED, SessionStatus.RUNNING)
+
+
 class Scope(TextChoices):
     """How much of the codebase a review looked at. Only a full one can tell that something was fixed."""
 

@@ -33,7 +33,7 @@ from rules.choices import Severity
 MAX_FINDINGS = 5_000
 """Findings that are looked at for prompts, the most severe ones; more than a person would ever ask Copilot for."""
 
-_MOVES: dict[str, tuple[str, ...]] = {
+MOVES: dict[str, tuple[str, ...]] = {
     PromptStatus.DRAFT: (PromptStatus.READY, PromptStatus.EXPORTED, PromptStatus.USED, PromptStatus.DISMISSED),
     PromptStatus.READY: (PromptStatus.DRAFT, PromptStatus.EXPORTED, PromptStatus.USED, PromptStatus.DISMISSED),
     PromptStatus.EXPORTED: (PromptStatus.USED, PromptStatus.DISMISSED),
@@ -102,8 +102,8 @@ def change_status(prompt: CopilotPrompt, status: str, user: Any) -> CopilotPromp
         row = CopilotPrompt.objects.select_for_update().get(pk=prompt.pk)
         if status == row.status:
             return row
-        if status not in _MOVES[row.status]:
-            known = ", ".join(_MOVES[row.status])
+        if status not in MOVES[row.status]:
+            known = ", ".join(MOVES[row.status])
             raise StateConflict(f"A prompt that is {row.status} cannot become {status}; it can become {known}.")
         row.status, row.updated_at = status, timezone.now()
         row.save(update_fields=["status", "updated_at"])

@@ -23,6 +23,7 @@ from plugins.services import configurations, note_runs
 from reviews.changes import Changes, find_changes
 from reviews.choices import GONE, Scope
 from reviews.codebases import MAX_NAME, Place, locate, show_path, was_reviewed
+from reviews.copilot import write_prompts
 from reviews.coverage import Coverage
 from reviews.discovery import Discovery, discover
 from reviews.engine import Result, run
@@ -114,6 +115,8 @@ def review(
         _end(session, ReviewSession.Status.FAILED)
         raise
     _note_runs(session, result)
+    if not base_ref:
+        _write_prompts(session, configuration)
     gone = {name: session.counts["by_state"][name] for name in GONE} if reviewed_before else None
     return Review(session, result, specs, files.root, session.started_at, finished_at, issues, gone)
 
@@ -212,6 +215,14 @@ def _note_runs(session: ReviewSession, result: Result) -> None:
     except DatabaseError as error:
         # How the plugins did is worth knowing, and not worth losing a review for.
         logger.warning("the plugin runs of review %s are not kept: %s", session.pk, error)
+
+
+def _write_prompts(session: ReviewSession, configuration: Configuration) -> None:
+    """The tasks that the findings make. Of changed lines alone nobody makes any: they are still being written."""
+    try:
+        write_prompts(session, configuration)
+    except DatabaseError as error:
+        logger.warning("the prompts of review %s are not kept: %s", session.pk, error)
 
 
 def _end(session: ReviewSession, status: str) -> None:

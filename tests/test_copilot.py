@@ -307,7 +307,7 @@ def test_a_second_review_writes_nothing_new(project, no_eval, capsys):
 
 def test_the_check_passes_after_writing_and_writes_nothing_before(project, no_eval, capsys):
     run(project, "--copilot", "--check", code=1)
-    assert not (project / ".github").exists() and not CopilotPrompt.objects.exists()
+    assert not (project / ".github").exists() and not CopilotPrompt.objects.filter(status="exported").exists()
     assert ".github/agents/security.agent.md: missing" in capsys.readouterr().err
     run(project, "--copilot")
     run(project, "--copilot", "--check")
