@@ -16,7 +16,7 @@ from audit.badges import draw_chip, draw_moment, draw_switch
 from audit.bulk_admin import BulkChange
 from audit.forms import GovernedForm
 from audit.governed_admin import GovernedAdmin
-from audit.permissions import may
+from audit.permissions import may, may_see_some, permitted
 from plugins import obstacles, registry
 from plugins.charts import BARS, draw_runs
 from plugins.forms import ConfigurationField, ConfiguredForm
@@ -121,10 +121,18 @@ class PluginAdmin(GovernedAdmin):
         shown = {"fields": ("shown_configuration",)}
         return [(title, shown if title == "Settings" else options) for title, options in fieldsets]
 
-    @admin.action(description="Check health of selected plugins", permissions=["change"])
+    def has_check_permission(self, request: HttpRequest) -> bool:
+        """As in the API and the command: who may only toggle may not check."""
+        return may_see_some(request.user, "change", Plugin)
+
+    @admin.action(description="Check health of selected plugins", permissions=["check"])
     def check_now(self, request: HttpRequest, queryset: QuerySet) -> None:
         """Health is not configuration, so this needs no reason and leaves no journal row."""
-        plugins = list(queryset)
+        plugins = list(permitted(request.user, "change", queryset))
+        left = len(queryset) - len(plugins)
+        if left:
+            text = f"{left} of the selected plugins were not checked: you may not change them."
+            self.message_user(request, text, messages.WARNING)
         for plugin, health in zip(plugins, check_all(plugins), strict=True):
             healthy = health.status == PluginHealth.Status.HEALTHY
             level = messages.INFO if healthy else messages.ERROR

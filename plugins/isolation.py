@@ -66,18 +66,15 @@ class Child:
     def ask(self, question: Mapping[str, Any]) -> Any:
         """The answer. Raises `RuleError` if that is the answer, else `AnalyzerFailed`; the child is then ended."""
         try:
-            answer = json.loads(self._exchange(json.dumps(question, default=dict).encode() + b"\n"))
+            kind, said = _read(self._exchange(json.dumps(question, default=dict).encode() + b"\n"))
         except AnalyzerFailed:
             self.end()
             raise
-        except ValueError:
-            self.end()
-            raise AnalyzerFailed("gave an answer that cannot be read") from None
-        if "rule_error" in answer:
-            raise RuleError(**answer["rule_error"])
-        if "failed" in answer:
-            raise AnalyzerFailed(answer["failed"])
-        return answer["answer"]
+        if kind == "rule_error":
+            raise RuleError(**said)
+        if kind == "failed":
+            raise AnalyzerFailed(said)
+        return said
 
     @property
     def ended(self) -> bool:
@@ -138,6 +135,19 @@ class Child:
         if state.si_code == os.CLD_EXITED:
             return f"ended its process (exit code {state.si_status})"
         return f"was ended by {signal.Signals(state.si_status).name}"
+
+
+def _read(answer: bytes) -> tuple[str, Any]:
+    """Kind and content of an answer. Raises `AnalyzerFailed` unless it is one that `plugins.probe` gives."""
+    with contextlib.suppress(ValueError, RecursionError):
+        match json.loads(answer):
+            case {"answer": said}:
+                return "answer", said
+            case {"failed": str(reason)}:
+                return "failed", reason
+            case {"rule_error": {"message": str(), "field": str(), "code": str(), **rest} as said} if not rest:
+                return "rule_error", said
+    raise AnalyzerFailed("gave an answer that cannot be read")
 
 
 def _make_environment() -> dict[str, str]:

@@ -99,11 +99,11 @@ def find_executable(name: str) -> Path | None:
     from the current one, which may be the one under review."""
     if not _NAME.fullmatch(name):
         return None
-    here = Path.cwd().resolve()
+    here = _current_folder()
     beside = Path(sys.executable or os.devnull).parent
     for folder in (beside, *_search_path()):
         candidate = folder / name
-        if folder != beside and folder.resolve() == here:
+        if folder != beside and os.path.realpath(folder) == here:
             continue
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate
@@ -197,6 +197,13 @@ def _release(process: subprocess.Popen[bytes], hand: int) -> None:
 def _environment(home: Path) -> dict[str, str]:
     path = os.pathsep.join(map(str, _search_path()))
     return {"PATH": path, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+
+
+def _current_folder() -> str | None:
+    try:
+        return os.path.realpath(os.getcwd())
+    except FileNotFoundError:  # somebody has removed it
+        return None
 
 
 def _search_path() -> list[Path]:

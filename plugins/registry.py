@@ -134,9 +134,11 @@ def source(name: str) -> str:
     return _installed().sources.get(name, f"{analyzer.__module__}:{analyzer.__qualname__}")
 
 
-def is_built_in(name: str) -> bool:
-    """Whether the analyzer `name` is one of ours, which answer in bounded time: others are asked in a child process."""
-    return any(analyzer.name == name for analyzer in BUILT_IN)
+def is_bounded(name: str) -> bool:
+    """Whether the analyzer `name` is known to answer in bounded time. Others are asked in a child process: those of
+    other packages, and `structure`, because nobody can interrupt ast-grep, which compiles and searches in native code.
+    """
+    return name != Structure.name and any(analyzer.name == name for analyzer in BUILT_IN)
 
 
 def requirements(name: str) -> tuple[Requirement, ...]:
@@ -198,7 +200,7 @@ def required_by(name: str) -> list[str]:
 
 def check_rule(rule: RuleSpec) -> None:
     """Raise `RuleError` unless the rule's analyzer can run it. Bounded in time, whoever's analyzer it is."""
-    if is_built_in(rule.plugin):
+    if is_bounded(rule.plugin):
         get(rule.plugin)().check_rule(rule)
         return
     try:
@@ -353,7 +355,7 @@ def _run_examples(key: str) -> tuple[tuple[str, str], ...]:
         analyzer = get(plugin)
     except RuleError as error:
         return ((f"/{error.field}", error.message),)
-    return try_examples(analyzer, key) if is_built_in(plugin) else isolation.run_examples(source(plugin), key)
+    return try_examples(analyzer, key) if is_bounded(plugin) else isolation.run_examples(source(plugin), key)
 
 
 def try_examples(make: Callable[[], Analyzer], key: str) -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,7 @@ MIN_WORD_LENGTH = 3
 MAX_WORD_LENGTH = 60
 """Characters. Of longer words their beginning is looked for."""
 _MAX_CLAUSE = 50
+_SIDEWAYS = ("precedes", "follows")
 
 Rule = Mapping[str, Any]
 Clause = frozenset[str]
@@ -49,6 +50,19 @@ class RuleTrees:
             if word in rule:
                 is_search = rule[word].get("stopBy", "neighbor") != "neighbor"
                 found.append(is_search + self.searches(rule[word]))
+        return max(found)
+
+    def sweeps(self, rule: Rule) -> int:
+        """Looks at all the siblings of a node, nested in each other."""
+        found = [0, *(self.sweeps(part) for part in (*inner(rule), *self._used(rule)))]
+        for word in RELATIONS:
+            if word in rule:
+                is_sweep = word in _SIDEWAYS and rule[word].get("stopBy", "neighbor") != "neighbor"
+                found.append(is_sweep + self.sweeps(rule[word]))
+        if "nthChild" in rule:
+            position = rule["nthChild"]
+            counted = position.get("ofRule") if isinstance(position, Mapping) else None
+            found.append(1 + (self.sweeps(counted) if counted else 0))
         return max(found)
 
     def is_anchored(self, rule: Rule) -> bool:

@@ -33,6 +33,8 @@ MAX_REGEX_LENGTH = 500
 DEPTH_LIMITS = {0: 1000, 1: 1000, 2: 250, 3: 100}
 """Levels of a syntax tree by the number of searches (`stopBy`) nested in each other: their cost multiplies. Comparing
 two deep trees, which a metavariable used twice does, needs a deep stack, which is what the limit for 0 is for."""
+MAX_WIDTH = 2000
+"""Nodes side by side in a syntax tree of which a rule may look at all for each one: their cost is the square."""
 
 _WITH_FIELD = ("inside", "has")
 _WORDS = ("pattern", "kind", "regex", "nthChild", *RELATIONS, "all", "any", "not", "matches")
@@ -49,6 +51,8 @@ class SyntaxRule:
     """A file that lacks all words of any one of these cannot match."""
     max_depth: int | None
     """Levels of the tree beyond which the rule must not be run; None: any number."""
+    max_width: int | None
+    """Nodes side by side beyond which the rule must not be run; None: any number."""
 
     def may_match(self, words: Set[str]) -> bool:
         """False only if the rule cannot match anything in a file where `words` are those that `Words` finds."""
@@ -147,6 +151,14 @@ class _Compiler:
                 "their cost multiplies.",
                 code="too_costly",
             )
+        sweeps = max(self.trees.sweeps(each) for each in (rule, *constraints.values()))
+        if sweeps > 1:
+            _refuse(
+                "/rule",
+                "Looks at all siblings (`nthChild`, `precedes` and `follows` with `stopBy`) are nested in each other, "
+                "which is not allowed, because their cost multiplies.",
+                code="too_costly",
+            )
         document = {"rule": rule, "constraints": constraints, "utils": self.trees.utils}
         self._try(document, whole)
         guarded = searches > 0 or repeats_metavariable(document)
@@ -155,6 +167,7 @@ class _Compiler:
             document=document,
             clauses=tuple(sorted(set(self.trees.clauses(rule)), key=rareness, reverse=True)),
             max_depth=DEPTH_LIMITS[searches] if guarded else None,
+            max_width=MAX_WIDTH if sweeps else None,
         )
 
     # ---- checks, each at its own pointer

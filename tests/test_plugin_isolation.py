@@ -53,6 +53,15 @@ class Prints(Guest):
         for descriptor in (1, 2):
             os.write(descriptor, b"x" * 200_000)
 
+class Answers(Guest):
+    def prepare(self, rules, configuration):
+        for descriptor in range(3, 10):
+            try:
+                os.write(descriptor, configuration["text"].encode())
+            except OSError:
+                pass
+        time.sleep(60)
+
 class Refuses(Guest):
     def prepare(self, rules, configuration):
         raise RuleError(f"needs a mood, has {configuration}", field="configuration/mood", code="mood")
@@ -87,6 +96,15 @@ def test_an_analyzer_that_is_well_tells_its_version():
 def test_one_that_prints_disturbs_nobody(capfd):
     assert check("Prints") == check("Guest")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3\n", "null\n", "[]\n", "{}\n", '{"rule_error": 1}\n', '{"rule_error": {"odd": 1}}\n', "[" * 100_000 + "\n"],
+)
+def test_one_that_answers_for_the_child_is_not_believed(text):
+    with pytest.raises(AnalyzerFailed, match="gave an answer that cannot be read"):
+        check("Answers", {"text": text})
 
 
 @pytest.mark.parametrize(

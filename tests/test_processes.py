@@ -146,6 +146,16 @@ def test_programs_are_not_found_in_the_current_folder(tmp_path, monkeypatch):
     assert find_executable("the-tool") == tmp_path / "bin" / "the-tool"
 
 
+def test_programs_are_found_where_folders_are_gone_or_lead_in_a_circle(tmp_path, monkeypatch):
+    write_tool(tmp_path / "bin", "", name="the-tool")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/circle:{tmp_path}/missing:{tmp_path}/bin")
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert find_executable("the-tool") == tmp_path / "bin" / "the-tool"
+
+
 @pytest.mark.parametrize("name", ["", "../bin/ruff", "/bin/sh", "-c", "a b", "bin/ruff"])
 def test_only_plain_names_are_looked_for(name):
     assert find_executable(name) is None

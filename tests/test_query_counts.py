@@ -78,7 +78,7 @@ def measure(count: int) -> dict[str, int]:
     rule, assignment = rules[0].pk, PersonaRuleAssignment.objects.first().pk
     revision = ConfigurationAuditLog.objects.first().revision
     bulk = {"updates": [{"id": item.pk, "severity": "low"} for item in rules[:FEW]]}
-    some = list(TrackedFinding.objects.values_list("pk", flat=True)[:FEW])
+    some = list(TrackedFinding.objects.values_list("pk", flat=True)[: FEW // 2])
     triage = {"ids": some, "triage": "wont_fix", "reason": "Legacy."}
     assign = {"rule_id": rule, "persona_name": "guest"}
 
@@ -122,7 +122,7 @@ def measure(count: int) -> dict[str, int]:
         "list codebases": lambda: api.get(f"{REVIEWED}/codebases"),
         "list prompts": lambda: api.get(f"{REVIEWED}/prompts?limit=5"),
         "get prompt": lambda: api.get(f"{REVIEWED}/prompts/{prompt.pk}"),
-        "triage of 10": lambda: api.post(f"{REVIEWED}/findings/triage", triage),
+        "triage of 5": lambda: api.post(f"{REVIEWED}/findings/triage", triage),
         "admin: sessions": lambda: admin.get("/admin/reviews/reviewsession/"),
         "admin: session": lambda: admin.get(f"/admin/reviews/reviewsession/{session.pk}/change/"),
         "admin: issues": lambda: admin.get(f"/admin/reviews/discoveredissue/?session__id__exact={session.pk}"),

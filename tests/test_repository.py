@@ -239,6 +239,19 @@ def test_requirements_without_one_version_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("requirements.txt", "git+https://user:hunter2@example.com/a/b.git@main\nplain\n"),
+        ("package.json", '{"dependencies": {"a": "git+https://user:hunter2@example.com/a/b.git",\n"plain": "*"}}'),
+    ],
+)
+def test_line_that_holds_a_credential_is_shown_nowhere_else(path: str, content: str) -> None:
+    secret, plain = find({path: content}, rule(check="unpinned_dependency"))
+    assert "hunter2" not in repr(secret)
+    assert (secret.sensitive, plain.sensitive) == (True, False)
+
+
 def test_byte_order_mark_and_line_ends_do_not_move_a_requirement() -> None:
     assert unpinned("requirements-dev.txt", b"\xef\xbb\xbfa\r\nb==1\r\n  c>1\r\n") == [("a", "a"), ("c>1", "c>1")]
 

@@ -11,12 +11,12 @@ from typing import Any
 import django
 import pytest
 
-from plugins import registry, schemas
+from plugins import isolation, registry, schemas
 from plugins.analyzers.structure import QUOTED_LENGTH, Structure
 from plugins.contract import Analyzer, Finding, PartialFailure, RuleError, RuleSpec, SourceFile
 from plugins.forms import draw, fits
 from plugins.languages import LANGUAGES
-from plugins.syntax_rules import DEPTH_LIMITS, SyntaxRule, Words, compile_rule
+from plugins.syntax_rules import DEPTH_LIMITS, MAX_WIDTH, SyntaxRule, Words, compile_rule
 from tests.factories import api_client, make_plugins, make_user
 from tests.rest import NEW_RULE, RULES, expect_problem
 
@@ -386,6 +386,24 @@ def test_deep_code_is_still_searched_by_other_rules() -> None:
     assert isinstance(found[0], Finding)
 
 
+STATEMENT = {"kind": "expression_statement"}
+SWEEPS = [{"precedes": {**STATEMENT, "regex": "zz", "stopBy": "end"}}, {"follows": {"regex": "zz", "stopBy": "end"}},
+          {"nthChild": 2}, {"nthChild": {"position": 1, "ofRule": STATEMENT}}]  # fmt: skip
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_wide_code_is_not_searched_by_rules_that_look_at_all_siblings(sweep: dict) -> None:
+    swept, plain = rule(rule={**STATEMENT, **sweep}, name="sweep"), rule(rule=STATEMENT, name="plain")
+    found = ask("a\n" * 10_000, swept, plain, limit=1)
+    assert [each.rule for each in found] == ["plain", "sweep"]
+    assert isinstance(found[1], PartialFailure) and "side by side" in found[1].message
+    assert not any(isinstance(each, PartialFailure) for each in ask("a\n" * (MAX_WIDTH // 2), swept))
+
+
+def test_neighbours_are_looked_at_in_code_of_any_width() -> None:
+    assert len(ask("a\n" * 10_000, rule(rule={**STATEMENT, "precedes": STATEMENT}), limit=10)) == 10
+
+
 def test_long_single_line_is_searched() -> None:
     code = "var a=[" + ",".join(f"f({index})" for index in range(120_000)) + ",eval(x)]"
     assert len(code) > 1_000_000
@@ -507,6 +525,16 @@ def test_searches_nested_in_each_other_are_limited() -> None:
     error = refuse(rule={"kind": "call", **nested})
     assert error.code == "too_costly" and "stopBy" in error.message
     assert compile_rule({"language": "python", "rule": {"kind": "call", "has": nested["has"]["has"]}})
+
+
+@pytest.mark.parametrize("inner", SWEEPS)
+@pytest.mark.parametrize("outer", ["precedes", "follows", "nthChild"])
+def test_looks_at_all_siblings_nested_in_each_other_are_refused(outer: str, inner: dict) -> None:
+    swept = {**STATEMENT, **inner}
+    nested = {"position": 1, "ofRule": swept} if outer == "nthChild" else {**swept, "stopBy": "end"}
+    error = refuse(rule={**STATEMENT, outer: nested})
+    assert (error.field, error.code) == ("configuration/rule", "too_costly") and "siblings" in error.message
+    assert compile_rule({"language": "python", "rule": {"all": [swept, swept]}}), "side by side their cost is a sum"
 
 
 def test_checking_leaves_standard_error_alone_and_never_panics() -> None:
@@ -698,6 +726,17 @@ def test_what_an_analyzer_could_not_do_is_no_finding_of_an_example() -> None:
     deep = rule(rule={"kind": "call", "has": {"kind": "lambda", "stopBy": "end"}})
     code = "f(" * 1500 + ")" * 1500
     assert registry.check_examples(deep, {"match": [], "no_match": [code]}) == []
+
+
+def test_rules_and_examples_are_tried_where_they_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "SECONDS", 2.0)
+    costly = {"kind": "call", "all": [{"regex": rf"\pL{{150}}{index}"} for index in range(400)]}
+    with pytest.raises(RuleError, match="did not answer within 2 seconds"):
+        registry.check_rule(rule(rule=costly))
+    slow = rule(rule={"kind": "parenthesized_expression", "regex": r"(\w+ )+z"})
+    code = "(" * 4_000 + "a" * 10_000 + ")" * 4_000
+    ((pointer, message),) = registry.check_examples(slow, {"match": [], "no_match": [code] * 50})
+    assert pointer == "/plugin" and "did not answer within 2 seconds" in message
 
 
 def test_form_is_drawn_for_a_pattern_and_json_is_kept_for_the_rest() -> None:

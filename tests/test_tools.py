@@ -243,6 +243,23 @@ def test_credentials_are_never_repeated(rule, tmp_path):
     assert any(each.snippet == "password = ***" for each in findings)
 
 
+def test_no_part_of_a_credential_is_shown_on_a_long_line(tmp_path):
+    secrets = [letter * 60 + "tail" for letter in "abc"]
+    pairs = ", ".join(f"'password': '{secret}', 'x': 1, 'number': 22" for secret in secrets)
+    findings, _ = analyze(make_tree(tmp_path, {"a.py": f"a = {{{pairs}}}  # {'x' * 2000}\n"}), bandit_rule("B105"))
+    assert [each.snippet for each in findings] == ["a = {***"] * 3
+
+
+@pytest.mark.parametrize(
+    "rule", [ruff_rule("S105", "W605", "W291"), bandit_rule("B105", "B101")], ids=["ruff", "bandit"]
+)
+def test_later_lines_of_a_credential_are_never_shown(rule, tmp_path):
+    code = "password = '''first\nthe \\d\"second\" line\nthe last '''; assert 1\n"
+    findings, _ = analyze(make_tree(tmp_path, {"a.py": code}), rule)
+    later = [each for each in findings if each.start_line > 1]
+    assert later and {each.snippet for each in later} == {"***"}
+
+
 # ---- whose finding it is
 
 

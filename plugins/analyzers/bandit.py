@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -105,10 +106,12 @@ class Bandit(SarifTool):
             return results
         ends: dict[tuple[int, int, int], int] = defaultdict(int)
         try:
-            nodes = list(ast.walk(ast.parse(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))
         except _UNREADABLE:
             return results
-        for node in nodes:
+        for node in ast.walk(tree):
             if isinstance(node, ast.expr | ast.stmt | ast.ExceptHandler | ast.arg | ast.keyword | ast.alias):
                 key = (node.lineno, node.col_offset + 1, (node.end_col_offset or 0) + 1)
                 ends[key] = max(ends[key], node.end_lineno or node.lineno)

@@ -59,6 +59,8 @@ class Unpinned:
     name: str
     shown: str
     place: Place
+    sensitive: bool = False
+    """Whether the file says it with credentials."""
 
 
 def kind_of(path: str) -> str | None:
@@ -101,7 +103,8 @@ def read_requirements(text: str) -> Iterator[Unpinned]:
             name, said = found
             # What is continued on the next line is shown to the end of the first.
             end = max(min(start + len(said), len(parts[0].rstrip())), start)
-            yield Unpinned(name, _hide_user(" ".join(said.split())), (first + 1, start + 1, first + 1, end + 1))
+            place = (first + 1, start + 1, first + 1, end + 1)
+            yield _make_unpinned(name, " ".join(said.split()), place)
 
 
 def _judge_requirement(text: str) -> tuple[str, str] | None:
@@ -159,7 +162,7 @@ def read_package(text: str) -> Iterator[Unpinned]:
                 while last + 1 < len(starts) and starts[last + 1] <= token.start():
                     last += 1
                 place = (line + 1, key.start() - starts[line] + 1, last + 1, token.end() - starts[last] + 1)
-                yield Unpinned(name, _hide_user(f"{name} {version}".rstrip()), place)
+                yield _make_unpinned(name, f"{name} {version}".rstrip(), place)
 
 
 def _is_exact(version: str) -> bool:
@@ -279,6 +282,11 @@ def _end_value(open_keys: list[Any]) -> None:
 
 
 _UNNAMED = object()
+
+
+def _make_unpinned(name: str, said: str, place: Place) -> Unpinned:
+    shown = _hide_user(said)
+    return Unpinned(name, shown, place, sensitive=shown != said)
 
 
 def _hide_user(text: str) -> str:

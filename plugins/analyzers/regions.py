@@ -8,6 +8,7 @@ a place in the file.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from functools import cached_property
 
 from plugins.analyzers.patterns import Locator, Match, normalise, shorten, snippet_window
@@ -47,6 +48,11 @@ class Regions:
         """The first line of a place."""
         start, end = snippet_window(self.source, Match(*span, None))
         return shorten(self.source.content[start:end].decode("utf-8", "ignore"))
+
+    def beginning(self, span: tuple[int, int]) -> str:
+        """The first line of a place from its start, even if the place is far behind it."""
+        start = self.source.line_starts[bisect_right(self.source.line_starts, span[0]) - 1]
+        return self.snippet((start, start))
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -235,7 +235,8 @@ def _find_unpinned(tree: SourceTree, rules: Sequence[RuleSpec]) -> Iterator[Find
                 for rule in asking:
                     if not _is_allowed(rule, found):
                         message = f"{_message(rule)} (`{shorten(found.shown)}`)"
-                        yield Finding(rule.name, file.path, *found.place, message, shorten(found.shown))
+                        shown = shorten(found.shown)
+                        yield Finding(rule.name, file.path, *found.place, message, shown, sensitive=found.sensitive)
         except NotRead as error:
             yield PartialFailure(str(error), path=file.path)
 

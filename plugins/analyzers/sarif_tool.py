@@ -252,15 +252,22 @@ class SarifTool:
             if rule is not None:
                 placed.append((regions.span(result.region, result.column_kind or self.columns), result, rule))
         placed.sort(key=lambda each: (each[0], each[1].code, each[2].name))
-        hidden: set[int] = set()
+        # Lines that begin with code and hold a credential further on, and those that may begin in the middle of one.
+        begun: set[int] = set()
+        inside: set[int] = set()
         places = [(regions.place(span), span, result, rule) for span, result, rule in placed]
         for place, _, result, _ in places:
             if result.code in self.sensitive_codes:
-                hidden.update(range(place[0], place[2] + 1))
+                begun.add(place[0])
+                inside.update(range(place[0] + 1, place[2] + 1))
         for place, span, result, rule in places:
             sensitive = result.code in self.sensitive_codes
             message = _hide(result.message) if sensitive and self.messages_show_credentials else result.message
             snippet = regions.snippet(span)
+            if place[0] in inside:
+                snippet = "***"
+            elif place[0] in begun:
+                snippet = _hide(regions.beginning(span))
             yield Finding(
                 rule=rule.name,
                 path=file.path,
@@ -269,7 +276,7 @@ class SarifTool:
                 end_line=place[2],
                 end_column=place[3],
                 message=f"{result.code} {message}".strip(),
-                snippet=_hide(snippet) if place[0] in hidden else snippet,
+                snippet=snippet,
                 code=result.code,
                 sensitive=sensitive,
             )

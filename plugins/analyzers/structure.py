@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from plugins import schemas
@@ -134,9 +134,9 @@ class Structure:
         for name, entries in chosen.items():
             tree = _Tree(source.path, text, LANGUAGES[name])
             for rule, compiled in entries:
-                if compiled.max_depth is not None and tree.is_deeper_than(compiled.max_depth):
-                    message = f"The code is nested more than {compiled.max_depth} levels deep, too deep for this rule."
-                    failures.append(PartialFailure(message, path=source.path, rule=rule.name))
+                excess = tree.find_excess(compiled)
+                if excess:
+                    failures.append(PartialFailure(excess, path=source.path, rule=rule.name))
                 else:
                     found = tree.find(rule, compiled)
                     findings += (finding for _, finding in zip(range(self._limit), found, strict=False))
@@ -151,6 +151,24 @@ class _Tree:
         self._text = text
         self._root = language.parse(text)
         self._is_deeper: dict[int, bool] = {}
+
+    def find_excess(self, compiled: SyntaxRule) -> str:
+        """Why the tree would take the rule too long; "" if it would not."""
+        if compiled.max_depth is not None and self.is_deeper_than(compiled.max_depth):
+            return f"The code is nested more than {compiled.max_depth} levels deep, too deep for this rule."
+        if compiled.max_width is not None and self.width > compiled.max_width:
+            return f"More than {compiled.max_width} parts of the code stand side by side, too many for this rule."
+        return ""
+
+    @cached_property
+    def width(self) -> int:
+        """The most nodes that stand side by side; costs one walk over the tree."""
+        widest, pending = 0, [self._root]
+        while pending:
+            children = pending.pop().children()
+            widest = max(widest, len(children))
+            pending += children
+        return widest
 
     def is_deeper_than(self, levels: int) -> bool:
         """Whether nodes are nested more than `levels` deep; costs one walk over the tree."""
