@@ -190,9 +190,8 @@ class Child:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(patience)
         code = self.process.returncode
-        for pid in _descendants(self.process.pid) if code is None else ():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        if code is None:
+            _end_descendants(self.process.pid)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -253,6 +252,19 @@ def _describe(code: int | None) -> str:
 
 
 _PLAIN = (None, Exit.SEVERED, Exit.EXHAUSTED)
+
+
+def _end_descendants(pid: int) -> None:
+    """End what came of a process, in whatever process group or session."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGSTOP)
+    ended: set[int] = set()
+    # One that ends while they are listed leaves its own children to the process, where the next look finds them.
+    while found := set(_descendants(pid)) - ended:
+        for each in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(each, signal.SIGKILL)
+        ended |= found
 
 
 def _descendants(pid: int) -> list[int]:

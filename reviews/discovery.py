@@ -101,9 +101,9 @@ class Discovery:
         self.skipped.clear()
         root = os.fsencode(self.root)
         if not stat.S_ISDIR(os.stat(root).st_mode):
-            name = _show(os.path.basename(root))
-            if self.only is None or name in self.only:
-                yield Entry(name, root)
+            shown = _show(os.path.basename(root))
+            if self.only is None or shown in self.only:
+                yield Entry(shown, root)
             return
         # Later lines win: what the caller excludes, or takes back, is stronger than what is skipped by default.
         base = IgnoreLines(_encode([*SKIPPED_BY_DEFAULT, *self.exclude]))

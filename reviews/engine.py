@@ -216,6 +216,7 @@ class _Review:
             self._skip(entry, unwanted)
             return None
         content: bytes | Skip
+        source: SourceFile | Skip
         if isinstance(entry, SourceFile):
             content, source = entry.content, entry
         else:

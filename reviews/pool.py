@@ -12,7 +12,7 @@ import os
 import selectors
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class Pool:
         self._batches = 0
         self._false_starts = 0
 
-    def run(self, jobs: Iterable[Job], trees: Iterable[Tree]) -> Iterator[Event]:
+    def run(self, jobs: Iterable[Job], trees: Iterable[Tree]) -> Generator[Event, None, None]:
         """Review everything. Raises `PoolError`."""
         feed = iter(jobs)
         self._trees.extend(trees)

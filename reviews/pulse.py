@@ -48,7 +48,7 @@ class Beat(NamedTuple):
     plugin: int = -1
     batch: int = -1
     file: int = -1
-    count: int = 0
+    turn: int = 0
     """Differs from that of the beat before."""
 
 
@@ -57,12 +57,12 @@ class Pulse:
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, SIZE)
-        self._count = 0
+        self._turn = 0
 
     def write(self, phase: Phase, plugin: int = -1, batch: int = -1, file: int = -1) -> None:
         """Say what is done from now on."""
-        self._count = (self._count + 1) & 0x7FFFFFFF
-        _FORM.pack_into(self._memory, 0, phase, plugin, batch, file, self._count)
+        self._turn = (self._turn + 1) & 0x7FFFFFFF
+        _FORM.pack_into(self._memory, 0, phase, plugin, batch, file, self._turn)
 
     def read(self) -> Beat:
         """What was said last. What makes no sense, because somebody else wrote there, is read as idle."""

@@ -9,7 +9,7 @@ with from outside: `reviews.worker` runs a reviewer in a process of its own, and
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from time import perf_counter
@@ -178,8 +178,8 @@ class Reviewer:
         except BaseException as error:
             slow = perf_counter() - started > SPLIT_SECONDS
             if len(rules) == 1 or slow or self._failed[plugin] > MAX_FAILURES:
-                rule = rules[0].name if len(rules) == 1 else None
-                return [], [self._fail(plugin, rule, source.path, error)]
+                name = rules[0].name if len(rules) == 1 else None
+                return [], [self._fail(plugin, name, source.path, error)]
         # Asked rule by rule, those that do not fail keep what they find.
         findings, failures = [], []
         for rule in rules:
@@ -345,7 +345,7 @@ def _checked(finding: Any, path: str | None, last_line: int, asked: Iterable[str
     start, end = (finding.start_line, finding.start_column), (finding.end_line, finding.end_column)
     if min(*start, *end) < 1 or end < start or finding.end_line > last_line or max(*start, *end) > _LARGEST:
         raise ValueError(f"returned a finding of {finding.rule!r} at {start} to {end}, which is no place in the file")
-    texts = {}
+    texts: dict[str, Any] = {}
     for name in ("message", "snippet", "code"):
         text = getattr(finding, name)
         if not isinstance(text, str):
@@ -356,8 +356,8 @@ def _checked(finding: Any, path: str | None, last_line: int, asked: Iterable[str
     return replace(finding, **texts) if texts else finding
 
 
-def _partial(plugin: str, failure: PartialFailure, asked: Iterable[str], path: str | None) -> Failure:
-    rule = failure.rule if failure.rule in asked else None
+def _partial(plugin: str, failure: PartialFailure, asked: Collection[str], path: str | None) -> Failure:
+    rule = next((name for name in asked if name == failure.rule), None)
     shown = _storable(path)[:MAX_PATH] if isinstance(path, str) else None
     return Failure(plugin, rule, shown, _storable(str(failure.message))[:MAX_FAILURE_LENGTH])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,9 @@ def make_tree(tree: Tree) -> SourceTree:
     return SourceTree(tree.root, tree.files, read_file)
 
 
-def review_here(assignments: Iterable[Assignment], jobs: Iterable[Job], trees: Iterable[Tree]) -> Iterator[Event]:
+def review_here(
+    assignments: Iterable[Assignment], jobs: Iterable[Job], trees: Iterable[Tree]
+) -> Generator[Event, None, None]:
     """Review everything in this process, one after the other: an analyzer that crashes takes everything with it."""
     reviewer = Reviewer(assignments)
     yield from reviewer.failures

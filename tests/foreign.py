@@ -212,7 +212,7 @@ class Foreign:
     requires = ()
     configuration_schema = {"type": "object"}
     rule_schema = {"type": "object"}
-    seconds_per_file = 1
+    seconds_per_file = 2
 
     def check_rule(self, rule):
         pass
@@ -238,7 +238,7 @@ class Woods(Foreign):
     """Looks at the tree."""
 
     name = "woods"
-    seconds_per_tree = 1
+    seconds_per_tree = 3
     analyze = None
 
     def analyze_tree(self, tree, rules):

@@ -125,18 +125,17 @@ def test_findings_of_the_tree_that_make_no_sense_are_failures(
 @pytest.mark.parametrize(
     ("deed", "said"),
     [
-        ("sleep", "took longer than 1 s and was stopped"),
+        ("sleep", "took longer than 3 s and was stopped"),
         ("exit_process", "ended its process with exit code 3"),
         ("close_files", "closed files that are not its own"),
         ("raise_base", "BaseException: no Exception at all"),
         ("eat", "MemoryError: "),
     ],
 )
-@pytest.mark.parametrize("jobs", [1, 2])
 def test_one_that_goes_wrong_with_the_tree_costs_its_own_findings(
-    review: Callable[..., Result], deed: str, said: str, jobs: int
+    review: Callable[..., Result], deed: str, said: str
 ) -> None:
-    result = review(woods(deed), EVAL, files={"a.py": "eval(x)"}, jobs=jobs, memory=256 << 20)
+    result = review(woods(deed), EVAL, files={"a.py": "eval(x)"}, jobs=2, memory=64 << 20)
     assert places(result) == [("a.py", 1, "eval")]
     (failure,) = result.failures
     assert (failure.plugin, failure.path) == ("woods", None)
