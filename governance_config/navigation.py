@@ -18,7 +18,13 @@ GROUPS = (
             ("Discovered issues", "bug_report", "reviews.discoveredissue"),
         ),
     ),
-    ("Governance", (("Overrides", "hourglass_top", "overrides.governanceruleoverride"),)),
+    (
+        "Governance",
+        (
+            ("Overrides", "hourglass_top", "overrides.governanceruleoverride"),
+            ("Governance rules", "gavel", "overrides.governancerule"),
+        ),
+    ),
     (
         "Configuration",
         (

@@ -17,7 +17,7 @@ from audit.models import ConfigurationAuditLog
 from personas.models import PersonaRuleAssignment
 from plugins.models import Plugin
 from reviews.models import DiscoveredIssue, ReviewSession
-from tests.factories import api_client, make_override, make_persona, make_rule, make_user
+from tests.factories import api_client, make_governance_rule, make_override, make_persona, make_rule, make_user
 from tests.permission_table import (
     ADMIN,
     ADMIN_PAGES,
@@ -52,6 +52,7 @@ def examples() -> dict[str, Any]:
         "idle": idle,
         "assignment": PersonaRuleAssignment.objects.get(),
         "override": make_override(rule.name),
+        "governance_rule": make_governance_rule(),
         "session": session,
         "issue": issue,
         "change": ConfigurationAuditLog.objects.first(),
