@@ -20,7 +20,7 @@ except OSError as error:
 endef
 export CHECK_PORT
 
-.PHONY: help run test check
+.PHONY: help run tools test check
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +31,9 @@ run: .venv/run.installed ## Set everything up and serve at http://127.0.0.1:$POR
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@$(BIN)/python manage.py prepare
 	@echo "Serving http://127.0.0.1:$(PORT)/admin/ and http://127.0.0.1:$(PORT)/api/v1/docs (stop with Ctrl-C)"
-	@exec $(BIN)/python -m uvicorn governance_config.asgi:application --host 127.0.0.1 --port "$(PORT)" \
-		--no-access-log --lifespan off
+	@exec $(BIN)/python manage.py serve --host 127.0.0.1 --port "$(PORT)"
+
+tools: .venv/tools.installed ## Install the external analyzers ruff and bandit
 
 test: .venv/test.installed check ## Run the tests on SQLite and PostgreSQL, after the checks
 	@$(BIN)/python -m tests.run
@@ -52,6 +53,11 @@ check: .venv/test.installed ## Style, imports between storeys, migrations, produ
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
 		{ echo "The virtual environment could not be made (Debian: apt-get install python3-venv)."; exit 1; }
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input -r requirements.txt
+	@touch $@
+
+.venv/tools.installed: .venv/run.installed requirements-tools.txt
+	@echo "Installing ruff and bandit into .venv (once) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-input -r requirements-tools.txt
 	@touch $@
 
 .venv/test.installed: .venv/run.installed requirements-dev.txt

@@ -12,7 +12,13 @@ from governance_config.ui_state import UiStateViewSet
 from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
-from reviews.api import DiscoveredIssueViewSet, ReviewSessionViewSet
+from reviews.api import (
+    CodebaseViewSet,
+    CopilotPromptViewSet,
+    DiscoveredIssueViewSet,
+    ReviewSessionViewSet,
+    TrackedFindingViewSet,
+)
 
 config = SimpleRouter(trailing_slash=False)
 config.register("analysis-rules", RuleWithPersonasViewSet, "analysis-rule")
@@ -27,6 +33,9 @@ config.register("ui-state", UiStateViewSet, "ui-state")
 reviews = SimpleRouter(trailing_slash=False)
 reviews.register("sessions", ReviewSessionViewSet, "review-session")
 reviews.register("sessions/(?P<session_id>[0-9]{1,18})/issues", DiscoveredIssueViewSet, "review-issue")
+reviews.register("findings", TrackedFindingViewSet, "finding")
+reviews.register("codebases", CodebaseViewSet, "codebase")
+reviews.register("prompts", CopilotPromptViewSet, "prompt")
 
 urlpatterns = [
     path("auth/token", TokenView.as_view(), name="token"),

@@ -16,14 +16,17 @@ from audit.timeline import Entry
 from overrides.choices import OverrideStatus
 from overrides.models import GovernanceRuleOverride
 from plugins.models import Plugin, PluginHealth
-from reviews.admin import read_counts
-from reviews.models import ReviewSession
+from reviews.choices import PromptStatus, SessionStatus
+from reviews.comparison import find_before
+from reviews.figures import STATES, draw_bars, read_counts, read_states
+from reviews.models import CopilotPrompt, ReviewSession
 from rules.choices import Severity
 from rules.models import AnalysisRule
 
 SOON = timedelta(days=14)
 RECENT = 10  # changes shown
 SHOWN = 5  # overrides shown
+UNWELL = (PluginHealth.Status.DEGRADED, PluginHealth.Status.FAILING, PluginHealth.Status.MISSING)
 
 
 def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -59,27 +62,24 @@ def count_rules(user: Any) -> dict[str, Any] | None:
     }
 
 
-def draw_bars(numbers: dict[str, int]) -> list[dict[str, Any]]:
-    """Numbers by severity as bars, worst first."""
-    largest = max([*numbers.values(), 1])
-    return [
-        {
-            "severity": item.value,
-            "count": numbers.get(item.value, 0),
-            "percent": round(100 * numbers.get(item.value, 0) / largest),
-        }
-        for item in reversed(Severity)
-    ]
-
-
 def last_review(user: Any) -> dict[str, Any] | None:
-    """The newest session that the user may see, with its findings."""
-    session = permitted(user, "view", ReviewSession.objects.order_by("-id")).first()
+    """The newest completed session that the user may see, with its findings, and what waits for Copilot."""
+    complete = ReviewSession.objects.filter(status=SessionStatus.COMPLETED).order_by("-id")
+    session = permitted(user, "view", complete).first()
     if session is None:
         return {"session": None} if may(user, "view", ReviewSession) else None
     counts = read_counts(session)
     link = f"&session__id__exact={session.pk}"
-    return {"session": session, "link": link, "bars": draw_bars(counts), "findings": sum(counts.values())}
+    states = read_states(session) if find_before(session) is not None else {}
+    ready = CopilotPrompt.objects.filter(status=PromptStatus.READY)
+    return {
+        "session": session,
+        "link": link,
+        "bars": draw_bars(counts),
+        "findings": sum(counts.values()),
+        "states": [(state, STATES[state], number) for state, number in states.items()],
+        "prompts": permitted(user, "view", ready).count(),
+    }
 
 
 def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:
@@ -99,15 +99,14 @@ def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:
 
 
 def unwell_plugins(user: Any) -> dict[str, Any] | None:
-    """Plugins that are off, failing or missing."""
+    """Plugins that are off, and those that are on and not well."""
     if not may_see_some(user, "view", Plugin):
         return None
     rows = list(permitted(user, "view", Plugin.objects.select_related("health")))
     unwell = [
         (row, "missing" if row.analyzer is None else row.health.status)
         for row in rows
-        if row.analyzer is None
-        or (hasattr(row, "health") and row.health.status in (PluginHealth.Status.FAILING, PluginHealth.Status.MISSING))
+        if row.enabled and (row.analyzer is None or (hasattr(row, "health") and row.health.status in UNWELL))
     ]
     return {"unwell": unwell, "off": [row for row in rows if not row.enabled], "total": len(rows)}
 

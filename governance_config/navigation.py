@@ -15,7 +15,8 @@ GROUPS = (
         "Reviews",
         (
             ("Review sessions", "fact_check", "reviews.reviewsession"),
-            ("Discovered issues", "bug_report", "reviews.discoveredissue"),
+            ("Findings", "bug_report", "reviews.trackedfinding"),
+            ("Copilot prompts", "smart_toy", "reviews.copilotprompt"),
         ),
     ),
     (

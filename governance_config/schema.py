@@ -14,6 +14,8 @@ from audit.problems import KINDS, MEDIA_TYPE, Entry, Problem
 from audit.viewsets import ReadViewSet, UpdateMixin, WriteViewSet
 
 PREFIX = re.compile(r"^/api/v1/(config/|reviews/)?")
+REVIEWS = "/api/v1/reviews/"
+NAMED_ACTIONS = ("bulk", "toggle", "assign", "check", "cancel", "compare", "file", "triage")  # named by the route
 TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
 VERBS = {
     "list": "List",
@@ -63,13 +65,15 @@ class GovernanceSchema(AutoSchema):
     def get_tags(self) -> list[str]:
         if not self.path.startswith("/api/"):
             return ["health"]
+        if self.path.startswith(REVIEWS):
+            return ["reviews"]
         first = PREFIX.sub("", self.path).split("/")[0]
-        return [{"sessions": "reviews", "schema.json": "schema"}.get(first, first)]
+        return [{"schema.json": "schema"}.get(first, first)]
 
     def get_operation_id(self) -> str:
         steps = [step for step in PREFIX.sub("", self.path).split("/") if step and not step.startswith("{")]
         name = "_".join(steps).replace("-", "_").replace(".", "_")
-        if isinstance(self.view, ReadViewSet) and self.view.action in ("bulk", "toggle", "assign"):
+        if isinstance(self.view, ReadViewSet) and self.view.action in NAMED_ACTIONS:
             return name
         verb = "list" if self.method == "GET" and self._is_list_view() else self.method_mapping[self.method.lower()]
         return f"{name}_{verb}"
@@ -115,6 +119,8 @@ class GovernanceSchema(AutoSchema):
 
     @property
     def _is_write(self) -> bool:
+        if getattr(self.view, "action", "") == "check":
+            return False  # it looks at something, and changes nothing that is governed
         return self.method != "GET" and isinstance(self.view, WriteViewSet)
 
     @property
@@ -160,7 +166,7 @@ class GovernanceSchema(AutoSchema):
             statuses |= {403}  # also a session without its CSRF token
         if self._is_write and self._is_governed:
             statuses |= {409} if self.view.action == "create" else {409, 412}
-        if self.path.endswith("/rollback"):
+        if self.path.endswith("/rollback") or getattr(self.view, "action", "") in getattr(self.view, "conflicts", ()):
             statuses |= {409}
         if "auth/token" in self.path and self.method == "POST":
             statuses |= {429}
@@ -174,7 +180,7 @@ class GovernanceSchema(AutoSchema):
             names.append("ETag")
         if self._is_write and status < 300:
             names.append("X-Revision")
-        if status == 201 and self._is_governed:
+        if status == 201 and isinstance(self.view, ReadViewSet):
             names.append("Location")
         return names
 

@@ -9,16 +9,19 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 
-from audit.badges import draw_chip, draw_switch
+from audit.badges import draw_chip, draw_moment, draw_switch
 from audit.bulk_admin import BulkChange
 from audit.forms import GovernedForm
 from audit.governed_admin import GovernedAdmin
-from audit.permissions import may
-from plugins import registry
+from audit.permissions import may, may_see_some, permitted
+from plugins import obstacles, registry
+from plugins.charts import BARS, draw_runs
 from plugins.forms import ConfigurationField, ConfiguredForm
-from plugins.models import Plugin, PluginHealth, requirements
-from plugins.services import check_health
+from plugins.models import Plugin, PluginHealth
+from plugins.services import JUDGED_RUNS, check_all
 
 
 class PluginForm(ConfiguredForm, GovernedForm):
@@ -50,8 +53,14 @@ def _switch(enabled: bool) -> BulkChange:
 class PluginAdmin(GovernedAdmin):
     """Rows come with the installed analyzers: nobody adds or deletes one here."""
 
+    class Media:
+        css = {"all": ["plugins/runs.css"]}
+
     form = PluginForm
-    list_display = ("name", "about", "switch", "condition", "installed_version", "needs", "needed_by", "rule_count")
+    list_display = (
+        *("name", "about", "switch", "condition", "installed_version"),
+        *("last_run", "usual_time", "failed_runs", "rule_count"),
+    )
     list_filter = ("enabled", ("health__status", admin.ChoicesFieldListFilter))
     list_select_related = ("health",)
     search_fields = ("name",)
@@ -60,7 +69,8 @@ class PluginAdmin(GovernedAdmin):
     fieldsets = (
         (None, {"fields": ("name", "about", "enabled", "needs", "needed_by")}),
         ("Settings", {"fields": ("configuration",)}),
-        ("Condition", {"fields": ("condition", "condition_detail", "installed_version", "rule_count")}),
+        ("Condition", {"fields": ("condition", "condition_detail", "installed_version", "programs", "rule_count")}),
+        ("Runs", {"fields": ("last_run", "run_chart", "usual_time", "failed_runs", "first_failure")}),
     )
     readonly_fields = (
         "about",
@@ -69,6 +79,12 @@ class PluginAdmin(GovernedAdmin):
         "condition",
         "condition_detail",
         "installed_version",
+        "programs",
+        "last_run",
+        "run_chart",
+        "usual_time",
+        "failed_runs",
+        "first_failure",
         "rule_count",
         "shown_configuration",
     )
@@ -105,11 +121,19 @@ class PluginAdmin(GovernedAdmin):
         shown = {"fields": ("shown_configuration",)}
         return [(title, shown if title == "Settings" else options) for title, options in fieldsets]
 
-    @admin.action(description="Check health of selected plugins", permissions=["change"])
+    def has_check_permission(self, request: HttpRequest) -> bool:
+        """As in the API and the command: who may only toggle may not check."""
+        return may_see_some(request.user, "change", Plugin)
+
+    @admin.action(description="Check health of selected plugins", permissions=["check"])
     def check_now(self, request: HttpRequest, queryset: QuerySet) -> None:
         """Health is not configuration, so this needs no reason and leaves no journal row."""
-        for plugin in queryset:
-            health = check_health(plugin)
+        plugins = list(permitted(request.user, "change", queryset))
+        left = len(queryset) - len(plugins)
+        if left:
+            text = f"{left} of the selected plugins were not checked: you may not change them."
+            self.message_user(request, text, messages.WARNING)
+        for plugin, health in zip(plugins, check_all(plugins), strict=True):
             healthy = health.status == PluginHealth.Status.HEALTHY
             level = messages.INFO if healthy else messages.ERROR
             self.message_user(request, f"{plugin.name}: {health.get_status_display()}. {health.detail}", level)
@@ -145,11 +169,44 @@ class PluginAdmin(GovernedAdmin):
 
     @admin.display(description="Requires")
     def needs(self, plugin: Plugin) -> str:
-        return ", ".join(requirements(plugin.name)) or "–"
+        return ", ".join(map(str, registry.requirements(plugin.name))) or "–"
 
     @admin.display(description="Required by")
     def needed_by(self, plugin: Plugin) -> str:
         return ", ".join(registry.required_by(plugin.name)) or "–"
+
+    @admin.display(description="Programs")
+    def programs(self, plugin: Plugin) -> str:
+        found = obstacles.find_programs(plugin.name)
+        lines = ((each.problem or f"{each.name} {each.version} at {each.path}",) for each in found)
+        return format_html_join(mark_safe("<br>"), "{}", lines) or "It runs no programs of others."
+
+    @admin.display(description="Last run", ordering="health__last_run_at")
+    def last_run(self, plugin: Plugin) -> str:
+        return draw_moment(plugin.health.last_run_at if hasattr(plugin, "health") else None)
+
+    @admin.display(description=f"Last {BARS} runs")
+    def run_chart(self, plugin: Plugin) -> str:
+        runs = list(plugin.runs.all()[:BARS])
+        return draw_runs(runs) if runs else "It has not run yet."
+
+    @admin.display(description="Time (p95)", ordering="health__p95_seconds")
+    def usual_time(self, plugin: Plugin) -> str:
+        """19 of 20 runs took no longer."""
+        seconds = plugin.health.p95_seconds if hasattr(plugin, "health") else None
+        return "–" if seconds is None else format_html('<span class="nowrap">{} s</span>', f"{seconds:.2f}")
+
+    @admin.display(description="Failed runs", ordering="health__failed_runs")
+    def failed_runs(self, plugin: Plugin) -> str:
+        if not hasattr(plugin, "health") or not plugin.health.runs:
+            return "–"
+        return f"{plugin.health.failed_runs} of {plugin.health.runs}"
+
+    @admin.display(description="Last failure")
+    def first_failure(self, plugin: Plugin) -> str:
+        if not hasattr(plugin, "health") or not plugin.health.runs:
+            return "–"
+        return plugin.health.failure or f"None in the last {JUDGED_RUNS} runs."
 
     @admin.display(description="Rules", ordering="rules_here")
     def rule_count(self, plugin: Plugin) -> int:

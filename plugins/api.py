@@ -17,16 +17,43 @@ from audit.listing import FlagFilter, read_flag
 from audit.permissions import require
 from audit.serializers import GovernedSerializer, ObjectField, StrictBooleanField, StrictSerializer, reason_field
 from audit.viewsets import UpdateMixin, WriteViewSet, check_precondition, refuse_entry
-from plugins import registry, services
+from plugins import obstacles, registry, services
 from plugins.models import Plugin, PluginHealth
 
 
+class ProgramSerializer(serializers.Serializer):
+    """A program that the analyzer runs, as it was found when the plugin was last checked."""
+
+    name = serializers.CharField()
+    minimum = serializers.CharField(help_text="The oldest version that will do; empty: any.")
+    install = serializers.CharField(help_text="How people get it.")
+    path = serializers.CharField(help_text="Empty: it was not found.")
+    version = serializers.CharField(help_text="Empty: it did not tell.")
+    problem = serializers.CharField(help_text="Why it cannot be run; empty if it can.")
+
+
+class RunSerializer(serializers.Serializer):
+    """How the plugin did in one review."""
+
+    seconds = serializers.FloatField()
+    files = serializers.IntegerField()
+    findings = serializers.IntegerField()
+    failures = serializers.IntegerField()
+
+
 class HealthSerializer(serializers.Serializer):
-    """How the plugin was when it was last looked at."""
+    """How the plugin was when it was last looked at or run, and how it did lately."""
 
     status = serializers.ChoiceField(choices=PluginHealth.Status.choices)
     checked_at = serializers.DateTimeField(allow_null=True)
     detail = serializers.CharField()
+    executables = ProgramSerializer(many=True)
+    last_run_at = serializers.DateTimeField(allow_null=True)
+    last_run = RunSerializer(allow_null=True)
+    runs = serializers.IntegerField(help_text="How many runs the next three tell of: the last 100 at most.")
+    failed_runs = serializers.IntegerField(help_text="Those of them in which something failed.")
+    p95_seconds = serializers.FloatField(allow_null=True, help_text="19 of 20 runs took no longer than this.")
+    failure = serializers.CharField(help_text="The first failure of the last run that had one.")
 
 
 class PluginSerializer(GovernedSerializer):
@@ -43,6 +70,7 @@ class PluginSerializer(GovernedSerializer):
     configuration_schema = serializers.SerializerMethodField(help_text="JSON Schema of `configuration`.")
     rule_schema = serializers.SerializerMethodField(help_text="JSON Schema of a rule's `configuration`.")
     requires = serializers.SerializerMethodField(help_text="Plugins that this one needs.")
+    requirements = serializers.SerializerMethodField(help_text="The same with the versions that will do.")
     required_by = serializers.SerializerMethodField(help_text="Plugins that need this one.")
     health = serializers.SerializerMethodField()
 
@@ -50,7 +78,8 @@ class PluginSerializer(GovernedSerializer):
         model = Plugin
         fields = (
             *("name", "title", "description", "version", "installed_version", "enabled", "configuration"),
-            *("configuration_schema", "rule_schema", "requires", "required_by", "health", "created_at", "updated_at"),
+            *("configuration_schema", "rule_schema", "requires", "requirements", "required_by", "health"),
+            *("created_at", "updated_at"),
             *GovernedSerializer.extra,
         )
         read_only_fields = ("name", *GovernedSerializer.bookkeeping)
@@ -74,16 +103,17 @@ class PluginSerializer(GovernedSerializer):
         return dict(plugin.analyzer.rule_schema) if plugin.analyzer else {}
 
     def get_requires(self, plugin: Plugin) -> list[str]:
-        return list(plugin.analyzer.requires) if plugin.analyzer else []
+        return [each.name for each in registry.requirements(plugin.name)]
+
+    def get_requirements(self, plugin: Plugin) -> list[str]:
+        return [str(each) for each in registry.requirements(plugin.name)]
 
     def get_required_by(self, plugin: Plugin) -> list[str]:
         return registry.required_by(plugin.name)
 
     @extend_schema_field(HealthSerializer)
     def get_health(self, plugin: Plugin) -> dict[str, Any]:
-        health = getattr(plugin, "health", None)
-        if health is None:
-            return {"status": PluginHealth.Status.UNKNOWN.value, "checked_at": None, "detail": "Not looked at yet."}
+        health = getattr(plugin, "health", None) or PluginHealth(checked_at=None, detail="Not looked at yet.")
         return dict(HealthSerializer(health).data)
 
     def to_representation(self, instance: Plugin) -> dict[str, Any]:
@@ -125,7 +155,7 @@ class PluginViewSet(UpdateMixin, WriteViewSet):
 
     @property
     def query_parameters(self) -> dict[str, Any]:
-        return {**super().query_parameters, "post": ["enabled"]}
+        return {**super().query_parameters, "post": ["enabled"] if self.action == "toggle" else []}
 
     @extend_schema(
         request=ToggleSerializer,
@@ -141,10 +171,21 @@ class PluginViewSet(UpdateMixin, WriteViewSet):
         body.is_valid(raise_exception=True)
         enabled = self.read_enabled(request, body.validated_data)
         check_precondition(request, seen.version)
+        if enabled:
+            obstacles.find_programs(seen.name)  # asked for their versions before the lock
         with change_set(reason=body.validated_data.get("change_reason", "")) as changes:
             check_precondition(request, self.reload(seen).version)
             plugin = services.toggle(name=seen.name, enabled=enabled)
         return self.answer(self.reread(plugin), changes=changes)
+
+    @extend_schema(request=None, responses=PluginSerializer)
+    @action(detail=True, methods=["post"])
+    def check(self, request: Request, name: str) -> Response:
+        """Look at the plugin's health now. Health is not configuration: no reason, no revision."""
+        plugin = self.get_object()
+        require(request.user, "change", plugin)
+        services.check_health(plugin)
+        return self.answer(plugin)
 
     @staticmethod
     def read_enabled(request: Request, body: dict[str, Any]) -> bool:

@@ -141,7 +141,9 @@ class Analyzer(Protocol):
     """An analyzer plugin. Class attributes describe it; an instance is made once for a run, in a process of its own.
 
     Optional class attributes: `executables` (a sequence of `Executable` that must be there), `seconds_per_file` (how
-    long one call of `analyze` may take before it is ended; the engine has a default).
+    long one call of `analyze` may take before it is ended; the engine has a default), `memory_megabytes` (what it needs
+    beyond what the engine allows all of them). Optional static method: `default_file_types(rule)` (the file types that
+    a rule which names none is for; its examples are run on these).
     """
 
     name: str
@@ -169,7 +171,7 @@ class Analyzer(Protocol):
 class TreeAnalyzer(Protocol):
     """An analyzer that looks at the whole of a codebase: `analyze_tree` stands where `Analyzer` has `analyze`.
 
-    Optional class attributes: `executables`, `seconds_per_tree`.
+    Optional class attributes: `executables`, `seconds_per_tree`, `memory_megabytes`.
     """
 
     name: str

@@ -52,6 +52,8 @@ def _draw_object(schema: Mapping[str, Any], drawn: dict[str, Any]) -> dict[str, 
     parts = {
         name: draw(part, name=name, required=name in needed) if isinstance(part, Mapping) else None
         for name, part in schema.get("properties", {}).items()
+        # `"drawn": false` marks what is written as JSON only; `fits` refuses the form to a value that has that part.
+        if name in needed or not isinstance(part, Mapping) or part.get("drawn") is not False
     }
     return None if None in parts.values() else {**drawn, "properties": parts, "additionalProperties": False}
 

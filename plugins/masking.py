@@ -43,6 +43,22 @@ def unmask(document: Any, pointers: Sequence[str], stored: Any) -> tuple[Any, li
     return document, missing
 
 
+def list_texts(document: Any, pointers: Sequence[str]) -> list[str]:
+    """The texts at `pointers`, and those inside of what is there."""
+    found: list[str] = []
+
+    def collect(value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, str):
+            found.append(value)
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            collect(item, path)
+        return value
+
+    for pointer in pointers:
+        _replace(document, _split(pointer), (), collect)
+    return found
+
+
 def _split(pointer: str) -> tuple[str, ...]:
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
 

@@ -13,7 +13,7 @@ from audit.errors import FieldError
 from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
-from plugins import masking, registry, schemas
+from plugins import masking, obstacles, registry, schemas
 from plugins.contract import Analyzer
 from plugins.validation import check_plugin_configuration
 
@@ -78,33 +78,35 @@ class Plugin(GovernedModel):
 
     def clean(self) -> None:
         super().clean()
+        if self.analyzer is None and not self.enabled and self.configuration == self._stored_configuration():
+            return  # its package is gone: it can still be switched off
         self._keep_secrets()
         check_plugin_configuration(self.name, self.configuration)
+        if self.enabled:
+            # Before the lock, so that the check under it (plugins.receivers) need not start the programs.
+            obstacles.find_programs(self.name)
+
+    def _stored_configuration(self) -> dict[str, Any] | None:
+        return Plugin.objects.filter(pk=self.pk).values_list("configuration", flat=True).first()
 
     def _keep_secrets(self) -> None:
         """A secret that comes back as it was shown is the stored one, whichever door it comes through."""
         secret = schemas.secret_fields(self.analyzer.configuration_schema) if self.analyzer is not None else []
         if not secret:
             return
-        stored = Plugin.objects.filter(pk=self.pk).values_list("configuration", flat=True).first()
-        self.configuration, missing = masking.unmask(self.configuration, secret, stored or {})
+        self.configuration, missing = masking.unmask(self.configuration, secret, self._stored_configuration() or {})
         if missing:
             problem = "There is no stored value that could stay as it is: send one."
             raise ValidationError({"configuration": [FieldError(problem, pointer=pointer) for pointer in missing]})
 
 
-def requirements(name: str) -> tuple[str, ...]:
-    """What the installed analyzer `name` requires; nothing if it is not installed."""
-    analyzer = registry.analyzers().get(name)
-    return tuple(analyzer.requires) if analyzer is not None else ()
-
-
 class PluginHealth(models.Model):
-    """How a plugin was when it was last looked at. Not configuration, so not governed."""
+    """How a plugin was when it was last looked at or run, and how it did lately. Not configuration, so not governed."""
 
     class Status(models.TextChoices):
         UNKNOWN = "unknown"
         HEALTHY = "healthy"
+        DEGRADED = "degraded"
         FAILING = "failing"
         MISSING = "missing"
 
@@ -112,6 +114,17 @@ class PluginHealth(models.Model):
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.UNKNOWN)
     checked_at = models.DateTimeField(default=timezone.now)
     detail = models.TextField(blank=True)
+    executables = models.JSONField(
+        default=list, blank=True, help_text="Programs that it runs: name, path, version, problem, as found last."
+    )
+    last_run_at = models.DateTimeField(null=True, blank=True)
+    last_run = models.JSONField(
+        null=True, blank=True, help_text="Seconds, files, findings and failures of the last run."
+    )
+    runs = models.PositiveIntegerField(default=0, help_text="Runs that these figures tell of: the last 100 at most.")
+    failed_runs = models.PositiveIntegerField(default=0, help_text="Those of them in which something failed.")
+    p95_seconds = models.FloatField(null=True, blank=True, help_text="19 of 20 runs took no longer than this.")
+    failure = models.TextField(blank=True, help_text="The first failure of the last run that had one.")
 
     class Meta:
         db_table = "plugin_health"

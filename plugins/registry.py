@@ -9,19 +9,47 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from plugins import schemas
+from plugins import dependencies, isolation, schemas
+from plugins.analyzers.bandit import Bandit
+from plugins.analyzers.directives import Directives
+from plugins.analyzers.metrics import Metrics
 from plugins.analyzers.patterns import Patterns
+from plugins.analyzers.repository import Repository
+from plugins.analyzers.ruff import Ruff
 from plugins.analyzers.secrets import Secrets
-from plugins.contract import ENTRY_POINT_GROUP, Analyzer, RuleError, RuleSpec, SourceFile
+from plugins.analyzers.structure import Structure
+from plugins.contract import (
+    ENTRY_POINT_GROUP,
+    Analyzer,
+    Finding,
+    RuleError,
+    RuleSpec,
+    SourceFile,
+    SourceTree,
+    TreeAnalyzer,
+    TreeFile,
+)
+from plugins.dependencies import Requirement
 from plugins.expressions import compile_expression
+from plugins.isolation import AnalyzerFailed
 
-BUILT_IN: tuple[type[Analyzer], ...] = (Patterns, Secrets)
+BUILT_IN: tuple[type[Analyzer | TreeAnalyzer], ...] = (
+    Patterns,
+    Secrets,
+    Structure,
+    Metrics,
+    Repository,
+    Ruff,
+    Bandit,
+    Directives,
+)
 
 MAX_EXAMPLES = 50
 """Snippets that must match, and as many that must not."""
@@ -30,7 +58,9 @@ MAX_EXAMPLE_LENGTH = 20_000
 
 _TEXTS = ("name", "title", "description", "version")
 _SCHEMAS = ("configuration_schema", "rule_schema")
-_METHODS = ("check_rule", "prepare", "analyze")
+_METHODS = ("check_rule", "prepare")
+_ASKED = ("analyze", "analyze_tree")
+_PATH_LINE = "# path: "
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,49}")
 
 # Files that rules name by path rather than by extension; the first that fits a rule carries its examples.
@@ -67,6 +97,7 @@ _KNOWN_PATHS = (
 class _Installed:
     analyzers: dict[str, type[Analyzer]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def analyzers() -> dict[str, type[Analyzer]]:
@@ -83,6 +114,7 @@ def refresh() -> None:
     """Forget what is installed and what was tried; the next question looks again."""
     _installed.cache_clear()
     _run_examples.cache_clear()
+    isolation.forget()
 
 
 def get(name: str) -> type[Analyzer]:
@@ -94,6 +126,25 @@ def get(name: str) -> type[Analyzer]:
         raise RuleError(
             f"There is no plugin {name!r}. Installed are: {known}.", field="plugin", code="unknown"
         ) from None
+
+
+def source(name: str) -> str:
+    """Where the class of the installed analyzer `name` is found: `package.module:Class`. Raises as `get`."""
+    analyzer = get(name)
+    return _installed().sources.get(name, f"{analyzer.__module__}:{analyzer.__qualname__}")
+
+
+def is_bounded(name: str) -> bool:
+    """Whether the analyzer `name` is known to answer in bounded time. Others are asked in a child process: those of
+    other packages, and `structure`, because nobody can interrupt ast-grep, which compiles and searches in native code.
+    """
+    return name != Structure.name and any(analyzer.name == name for analyzer in BUILT_IN)
+
+
+def requirements(name: str) -> tuple[Requirement, ...]:
+    """What the installed analyzer `name` requires; nothing if it is not installed."""
+    analyzer = _installed().analyzers.get(name)
+    return () if analyzer is None else tuple(map(dependencies.parse, analyzer.requires))
 
 
 def cycle(requires: Mapping[str, Iterable[str]]) -> list[str] | None:
@@ -124,7 +175,7 @@ def dependency_order(names: Iterable[str]) -> list[str]:
     Raises `RuleError` if one is not installed or if they require each other in a circle. A required analyzer that
     is not among `names` is not added.
     """
-    requires = {name: tuple(get(name).requires) for name in sorted(set(names))}
+    requires = {name: _required_names(get(name)) for name in sorted(set(names))}
     circle = cycle(requires)
     if circle is not None:
         raise RuleError(f"Plugins require each other: {' → '.join(circle)}.", field="requires", code="cycle")
@@ -144,7 +195,18 @@ def dependency_order(names: Iterable[str]) -> list[str]:
 
 def required_by(name: str) -> list[str]:
     """Names of the installed analyzers that require `name`."""
-    return sorted(other for other, analyzer in _installed().analyzers.items() if name in analyzer.requires)
+    return sorted(other for other, analyzer in _installed().analyzers.items() if name in _required_names(analyzer))
+
+
+def check_rule(rule: RuleSpec) -> None:
+    """Raise `RuleError` unless the rule's analyzer can run it. Bounded in time, whoever's analyzer it is."""
+    if is_bounded(rule.plugin):
+        get(rule.plugin)().check_rule(rule)
+        return
+    try:
+        isolation.check_rule(source(rule.plugin), rule)
+    except AnalyzerFailed as error:
+        raise RuleError(f"The plugin {rule.plugin!r} {error}.", field="plugin", code="failed") from error
 
 
 def check_examples(
@@ -152,7 +214,8 @@ def check_examples(
 ) -> list[tuple[str, str]]:
     """Which examples the rule contradicts: JSON pointers such as `/examples/match/0`, and messages.
 
-    Every snippet under `match` must give a finding of the rule, none under `no_match` may. `configuration` is the
+    Every snippet under `match` must give a finding of the rule, none under `no_match` may. To a `TreeAnalyzer` a
+    snippet is a codebase of one file; it may begin with the line `# path: some/name.ext`. `configuration` is the
     plugin's own. A rule that cannot run is answered by the field that is wrong. The same content is tried once.
     """
     shape = _check_shape(examples)
@@ -171,24 +234,32 @@ def check_examples(
         key = json.dumps(content, sort_keys=True, default=dict)
     except (TypeError, ValueError):
         return [("/configuration", "The configuration cannot be read as JSON.")]
-    return list(_run_examples(key))
+    try:
+        return list(_run_examples(key))
+    except AnalyzerFailed as error:
+        return [("/plugin", f"The plugin {rule.plugin!r} {error}.")]
 
 
 def example_path(rule: RuleSpec) -> str:
     """A path that the rule would be asked about; if its path patterns fit no known one, only the extension is right."""
-    extensions = list(rule.file_types) or [""]
+    extensions = list(rule.file_types) or _default_file_types(rule) or [""]
     wanted = [compile_expression(each, multiline=False, field="file_patterns") for each in rule.file_patterns]
     unwanted = [compile_expression(each, multiline=False, field="exclude_patterns") for each in rule.exclude_patterns]
     plain = [f"example{extension or '.txt'}" for extension in extensions]
     literal = [text for each in rule.file_patterns if (text := _spell(each))]
     in_folders = [f"{folder}/{name}" for folder in ("src", "tests", "app", "config", "k8s", "deploy") for name in plain]
     for path in (*plain, *literal, *in_folders, *_KNOWN_PATHS):
-        if rule.file_types and not path.endswith(tuple(rule.file_types)):
+        if extensions != [""] and not path.endswith(tuple(extensions)):
             continue
         fits = not wanted or any(each.search(path) for each in wanted)
         if fits and not any(each.search(path) for each in unwanted):
             return path
     return plain[0]
+
+
+def _default_file_types(rule: RuleSpec) -> list[str]:
+    choose = getattr(analyzers().get(rule.plugin), "default_file_types", None)
+    return [] if choose is None else list(choose(rule))
 
 
 @lru_cache(maxsize=1)
@@ -208,6 +279,7 @@ def _installed() -> _Installed:
             complaint = f"the name {analyzer.name!r} is taken by another analyzer"
         if complaint is None:
             installed.analyzers[analyzer.name] = analyzer
+            installed.sources[analyzer.name] = entry_point.value
         else:
             installed.problems[entry_point.name] = complaint
     _drop_circles(installed)
@@ -216,11 +288,15 @@ def _installed() -> _Installed:
 
 def _drop_circles(installed: _Installed) -> None:
     # Analyzers in a circle could never be enabled, and would leave all the others without an order.
-    requires = {name: tuple(analyzer.requires) for name, analyzer in installed.analyzers.items()}
+    requires = {name: _required_names(analyzer) for name, analyzer in installed.analyzers.items()}
     while (circle := cycle(requires)) is not None:
         for name in circle[1:]:
             installed.problems[name] = f"requires itself through others: {' → '.join(circle)}"
             del installed.analyzers[name], requires[name]
+
+
+def _required_names(analyzer: type[Analyzer]) -> tuple[str, ...]:
+    return tuple(dependencies.parse(text).name for text in analyzer.requires)
 
 
 def _find_fault(analyzer: Any) -> str | None:
@@ -232,12 +308,14 @@ def _find_fault(analyzer: Any) -> str | None:
     name = getattr(analyzer, "name", "")
     if not _NAME.fullmatch(name):
         return f"has the name {name!r}; lower-case letters, digits, - and _ are allowed, 50 at most"
-    requires = getattr(analyzer, "requires", None)
-    if isinstance(requires, str) or not isinstance(requires, Sequence) or not all(isinstance(n, str) for n in requires):
-        return "lacks 'requires', a sequence of plugin names"
+    needs = dependencies.find_fault(getattr(analyzer, "requires", None), getattr(analyzer, "executables", ()))
+    if needs is not None:
+        return needs
     for attribute in _METHODS:
         if not callable(getattr(analyzer, attribute, None)):
             return f"lacks the method {attribute!r}"
+    if not any(callable(getattr(analyzer, attribute, None)) for attribute in _ASKED):
+        return "lacks the method 'analyze', or 'analyze_tree'"
     for attribute in _SCHEMAS:
         faults = schemas.check_schema(getattr(analyzer, attribute, None))
         if faults:
@@ -272,6 +350,16 @@ _KINDS = ("match", "no_match")
 
 @lru_cache(maxsize=16_384)
 def _run_examples(key: str) -> tuple[tuple[str, str], ...]:
+    plugin = json.loads(key)[0]
+    try:
+        analyzer = get(plugin)
+    except RuleError as error:
+        return ((f"/{error.field}", error.message),)
+    return try_examples(analyzer, key) if is_bounded(plugin) else isolation.run_examples(source(plugin), key)
+
+
+def try_examples(make: Callable[[], Analyzer], key: str) -> tuple[tuple[str, str], ...]:
+    """What `check_examples` says, of an analyzer that `make` makes; `key` is the content as JSON."""
     plugin, configuration, file_types, file_patterns, exclude_patterns, examples, plugin_configuration = json.loads(key)
     rule = RuleSpec(
         name="example",
@@ -282,7 +370,7 @@ def _run_examples(key: str) -> tuple[tuple[str, str], ...]:
         exclude_patterns=exclude_patterns,
     )
     try:
-        analyzer = get(plugin)()
+        analyzer = make()
         analyzer.check_rule(rule)
         analyzer.prepare([rule], plugin_configuration)
         path = example_path(rule)
@@ -304,9 +392,23 @@ _EXPECTATIONS = {
 }
 
 
-def _is_found(analyzer: Analyzer, rule: RuleSpec, path: str, snippet: str) -> bool:
-    source = SourceFile(path, snippet.encode("utf-8", "replace"))
-    return any(finding.rule == rule.name for finding in analyzer.analyze(source, [rule]))
+def _is_found(analyzer: Analyzer | TreeAnalyzer, rule: RuleSpec, path: str, snippet: str) -> bool:
+    found = (
+        _analyze_alone(analyzer, rule, path, snippet)
+        if isinstance(analyzer, TreeAnalyzer)
+        else analyzer.analyze(SourceFile(path, snippet.encode("utf-8", "replace")), [rule])
+    )
+    return any(isinstance(each, Finding) and each.rule == rule.name for each in found)
+
+
+def _analyze_alone(analyzer: TreeAnalyzer, rule: RuleSpec, path: str, snippet: str) -> Iterable[Finding | Any]:
+    """What a rule that looks at all files finds in one alone, which may say in its first line what its path is."""
+    if snippet.startswith(_PATH_LINE):
+        first, _, snippet = snippet.partition("\n")
+        path = first.removeprefix(_PATH_LINE).strip() or path
+    content = snippet.encode("utf-8", "replace")
+    file = TreeFile(path, location=path.encode("utf-8", "replace"), size=len(content))
+    return analyzer.analyze_tree(SourceTree(Path(), (file,), lambda _: content), [rule])
 
 
 def _spell(pattern: str) -> str:

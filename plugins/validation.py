@@ -47,7 +47,7 @@ def check_rule(rule: RuleSpec) -> None:
         )
     _check_schema(analyzer.rule_schema, rule.configuration)
     try:
-        analyzer().check_rule(rule)
+        registry.check_rule(rule)
     except RuleError as error:
         raise explain(error) from error
 

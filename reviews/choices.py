@@ -15,10 +15,14 @@ class SessionStatus(TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
+UNFINISHED = (SessionStatus.QUEUED, SessionStatus.RUNNING)
+
+
 class Scope(TextChoices):
     """How much of the codebase a review looked at. Only a full one can tell that something was fixed."""
 
     FULL = "full", "Everything"
+    PART = "part", "A part of it"
     CHANGES = "changes", "Changed lines only"
 
 
@@ -37,6 +41,10 @@ class Presence(TextChoices):
     FIXED = "fixed", "Fixed"
     RULE_REMOVED = "rule_removed", "Rule removed"
     NOT_REVIEWED = "not_reviewed", "Not reviewed"
+
+
+GONE = (Presence.FIXED.value, Presence.RULE_REMOVED.value)
+"""What a review counts beside the states of the issues that it found."""
 
 
 class Triage(TextChoices):

@@ -17,7 +17,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +27,7 @@ import re2
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from plugins.contract import SourceFile
+from reviews.generated import is_generated
 
 MAX_BYTES = 1_000_000
 """Size of a file above which it is not read."""
@@ -70,6 +71,10 @@ class Skip(StrEnum):
     """A device, pipe or socket."""
     NO_RULE = "no_rule"
     """No rule asks for files of this kind or place; it was not opened."""
+    UNCHANGED = "unchanged"
+    """Only what changed was to be reviewed."""
+    GENERATED = "generated"
+    """One of the Copilot files that an earlier review has written, and nobody has edited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ class Discovery:
     root: Path
     max_bytes: int
     exclude: tuple[str, ...] = ()
+    only: frozenset[str] | None = None
+    """Paths, as entries have them, besides which nothing is looked at; None: everything is."""
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -94,10 +101,13 @@ class Discovery:
         self.skipped.clear()
         root = os.fsencode(self.root)
         if not stat.S_ISDIR(os.stat(root).st_mode):
-            yield Entry(_show(os.path.basename(root)), root)
+            name = _show(os.path.basename(root))
+            if self.only is None or name in self.only:
+                yield Entry(name, root)
             return
         # Later lines win: what the caller excludes, or takes back, is stronger than what is skipped by default.
         base = IgnoreLines(_encode([*SKIPPED_BY_DEFAULT, *self.exclude]))
+        wanted = None if self.only is None else self.only | {folder for path in self.only for folder in _above(path)}
         pending: list[tuple[bytes, tuple[_Scope, ...]]] = [(b"", ())]
         while pending:
             folder, scopes = pending.pop()
@@ -112,6 +122,8 @@ class Discovery:
                     scopes = (_Scope(len(folder), lines), *scopes)
             folders = []
             for name, kind in children:
+                if wanted is not None and _show(folder + name) not in wanted:
+                    continue
                 if isinstance(kind, Skip):
                     self.skipped[kind] += 1
                     continue
@@ -127,10 +139,13 @@ class Discovery:
             pending.extend(reversed(folders))
 
 
-def discover(root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BYTES) -> Discovery:
+def discover(
+    root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BYTES, only: Collection[str] | None = None
+) -> Discovery:
     """The files of `root`, a folder or a single file, for a review.
 
-    `exclude` are lines as in a `.gitignore` at the root; they are stronger than any such file. Raises `RootError`.
+    `exclude` are lines as in a `.gitignore` at the root; they are stronger than any such file. `only` are paths as
+    entries have them: nothing else is looked at, nor counted. Raises `RootError`.
     """
     try:
         # The root itself may be a link: somebody named it.
@@ -143,16 +158,23 @@ def discover(root: Path, *, exclude: Sequence[str] = (), max_bytes: int = MAX_BY
         raise RootError(f"{_show(os.fsencode(root))} is neither a folder nor a regular file.")
     if not os.access(resolved, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
         raise RootError(f"{_show(os.fsencode(root))} cannot be reviewed: Permission denied.")
-    return Discovery(resolved, max_bytes, tuple(exclude))
+    return Discovery(resolved, max_bytes, tuple(exclude), None if only is None else frozenset(only))
 
 
 def read(entry: Entry, *, max_bytes: int = MAX_BYTES) -> SourceFile | Skip:
     """The file as UTF-8, or why it is not reviewed. UTF-16 and UTF-32 are known by their byte order mark."""
+    content = read_bytes(entry, max_bytes=max_bytes)
+    return content if isinstance(content, Skip) else decode(entry, content)
+
+
+def read_bytes(entry: Entry, *, max_bytes: int = MAX_BYTES) -> bytes | Skip:
+    """The file as it is, or why it cannot be read."""
     content = _read_regular(entry.location, max_bytes)
-    if isinstance(content, Skip):
-        return content
-    if len(content) > max_bytes:
-        return Skip.TOO_LARGE
+    return Skip.TOO_LARGE if isinstance(content, bytes) and len(content) > max_bytes else content
+
+
+def decode(entry: Entry, content: bytes) -> SourceFile | Skip:
+    """What was read, as UTF-8, or why it is not reviewed."""
     if content.startswith(_MARKS):
         encoding = next(name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark))
         try:
@@ -161,6 +183,8 @@ def read(entry: Entry, *, max_bytes: int = MAX_BYTES) -> SourceFile | Skip:
             return Skip.BINARY
     if content.find(b"\0", 0, BINARY_PROBE) != -1:
         return Skip.BINARY
+    if is_generated(entry.path, content):
+        return Skip.GENERATED
     return SourceFile(entry.path, content)
 
 
@@ -318,6 +342,14 @@ def _kind(child: os.DirEntry[bytes]) -> str | Skip:
     except OSError:
         # Some file systems say what an entry is only when asked for it, and then it may be gone.
         return Skip.UNREADABLE
+
+
+def _above(path: str) -> Iterator[str]:
+    """The folders that a path leads through."""
+    position = path.find("/")
+    while position != -1:
+        yield path[:position]
+        position = path.find("/", position + 1)
 
 
 def _encode(lines: Sequence[str]) -> list[bytes]:

@@ -1,109 +1,98 @@
-"""What do the rules find in these files?
+"""What do the rules find in these files? `run` leads a review from its rules and files to its result.
 
-`Reviewer` is made once from the rules of a run and reviews one file after another; it holds nothing of the files it has
-seen, so that several processes may each make their own from the same rules. `run` feeds one with every file of a review
-and puts the result together.
-
-An analyzer may be anybody's. One that fails costs what it would have found there and nothing else, and the result says
-so: only `KeyboardInterrupt` and `SystemExit` end a run.
+Analyzers are asked in workers (`reviews.pool`), so that nothing they do harms this process: one that fails, crashes or
+hangs costs what it would have found and nothing else, and the result says so. Files that have not changed since they
+were reviewed last need not be looked at again (`reviews.cache`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from time import perf_counter
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import date
+from hashlib import blake2b
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
 
-from plugins import registry
-from plugins.contract import Analyzer, Finding, RuleError, RuleSpec, SourceFile
-from plugins.expressions import ExpressionSet, compile_expression, compile_set
+from plugins.contract import RuleSpec, SourceFile, TreeFile
 from reviews import discovery
+from reviews.cache import Cache
 from reviews.discovery import Discovery, Entry, Skip
-from reviews.fingerprints import fingerprint_lines
+from reviews.ledger import Ledger, PluginTally, Result
+from reviews.outcome import Failure, Outcome, decode, encode
+from reviews.plan import Plan
+from reviews.pool import MAX_JOBS, MEMORY, Pool, count_cores
+from reviews.reviewer import MAX_FAILURES
+from reviews.selection import Tasks, file_types, names_in
+from reviews.suppressions import Policy
+from reviews.work import Event, FileDone, Job, Spent, Tree, TreeDone, review_here
+
+__all__ = [
+    "MAX_FAILURES",
+    "SEVERITIES",
+    "Failure",
+    "PluginTally",
+    "Result",
+    "file_types",
+    "rank",
+    "route",
+    "run",
+]
 
 SEVERITIES = ("info", "low", "medium", "high", "critical")
 """Least first."""
-MAX_FAILURES = 100
-"""Failures of one plugin that are told one by one; what comes after is counted."""
-MAX_FAILURE_LENGTH = 500
 
-
-class Failure(NamedTuple):
-    """What an analyzer could not do. `rule` is None if it concerns all rules, `path` if it concerns all files."""
-
-    plugin: str
-    rule: str | None
-    path: str | None
-    message: str
-
-
-@dataclass
-class Result:
-    """What a review found, and what it could not do."""
-
-    findings: list[Finding] = field(default_factory=list)
-    """Sorted by path, line and rule, without duplicates."""
-    fingerprints: dict[tuple[str, int], str] = field(default_factory=dict)
-    """`primaryLocationLineHash` of each line, by path and number, where a finding starts."""
-    files_analyzed: int = 0
-    files_skipped: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-    seconds: float = 0.0
-    analyzer_seconds: dict[str, float] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-
-
-class Reviewed(NamedTuple):
-    """What was found in one file, and the fingerprints of the lines where findings start."""
-
-    findings: list[Finding]
-    fingerprints: dict[int, str]
-
-
-Task = tuple[str, tuple[RuleSpec, ...]]
-"""A plugin and those of its rules that a file is asked about."""
+_ASK_SECONDS = 0.25  # between two questions whether the review is to be ended
 
 
 def run(
-    rules: Sequence[RuleSpec],
+    rules: Iterable[RuleSpec],
     files: Discovery | Iterable[Entry | SourceFile],
     *,
     plugin_configurations: Mapping[str, Mapping[str, Any]],
     progress: Callable[[int, int], None] | None = None,
+    jobs: int | None = None,
+    cache: Path | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    suppression_policy: Policy | Mapping[str, Any] | None = None,
+    today: date | None = None,
+    memory: int = MEMORY,
+    search_path: Sequence[str | Path] = (),
+    wanted: Callable[[str], bool] | None = None,
 ) -> Result:
-    """Review `files` by `rules`. `progress` is told how many files of how many are done, first with 0."""
+    """Review `files` by `rules`.
+
+    `progress` is told how many files of how many are done, first with 0. `jobs` is the number of workers at most (None:
+    one for each core, eight at most); 0 asks the analyzers in this process, where nothing protects it from them.
+    `cache` is a folder where outcomes are kept. `cancelled` is asked several times a second: once it says yes, what was
+    found until then is the result. Suppressions in the code are honoured if there is a `suppression_policy`: the
+    configuration of the plugin `directives`. `memory` is how many bytes the analyzers of one worker may use together.
+    Workers look for analyzers in the folders of `search_path` as well. `wanted` says which paths the analyzers of
+    single files are asked about; those of the tree need all of it. Raises `pool.PoolError` if no worker can run.
+    """
     started = perf_counter()
-    reviewer = Reviewer(rules, plugin_configurations)
-    max_bytes = files.max_bytes if isinstance(files, Discovery) else discovery.MAX_BYTES
-    todo = list(files)
-    result = Result()
-    if isinstance(files, Discovery):
-        result.files_skipped.update({str(reason): number for reason, number in files.skipped.items()})
-    if progress is not None:
-        progress(0, len(todo))
-    for done, each in enumerate(todo, start=1):
-        tasks = reviewer.tasks(each.path)
-        source = (
-            (each if isinstance(each, SourceFile) else discovery.read(each, max_bytes=max_bytes)) if tasks else None
-        )
-        if source is None:
-            result.files_skipped[Skip.NO_RULE.value] += 1
-        elif isinstance(source, Skip):
-            result.files_skipped[source.value] += 1
+    policy = Policy.of(suppression_policy) if isinstance(suppression_policy, Mapping) else suppression_policy
+    plan = Plan(rules, plugin_configurations)
+    observer = _Observer(progress, cancelled)
+    root = str(files.root) if isinstance(files, Discovery) else ""
+    with Cache(cache, root) as kept:
+        review = _Review(plan, files, observer, kept, wanted)
+        review.survey()
+        if jobs == 0:
+            events = review_here(plan.for_files, review.feed(), review.trees)
         else:
-            result.files_analyzed += 1
-            result.bytes += len(source.content)
-            reviewed = reviewer.review(source, tasks)
-            result.findings += reviewed.findings
-            for line, fingerprint in reviewed.fingerprints.items():
-                result.fingerprints[source.path, line] = fingerprint
-        if progress is not None:
-            progress(done, len(todo))
-    result.findings.sort(key=_place)
-    result.analyzer_seconds = dict(reviewer.seconds)
-    result.failures = reviewer.failures()
+            workers = min(count_cores(), MAX_JOBS) if jobs is None else jobs
+            pool = Pool(plan.for_files, jobs=workers, memory=memory, search_path=search_path)
+            events = pool.run(review.feed(), review.trees)
+        with closing(events):
+            for event in events:
+                review.take(event)
+                if observer.is_cancelled():
+                    break
+    result = review.ledger.close(policy, today or date.today())
+    result.cancelled = observer.was_cancelled
     result.seconds = perf_counter() - started
     return result
 
@@ -118,238 +107,201 @@ def rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else 0
 
 
-def file_types(path: str) -> tuple[str, ...]:
-    """The file types a path has, as rules name them: lower case with their dot.
+class _Observer:
+    """Who is told how far the review is, and who may end it."""
 
-    `a.test.ts` has `.ts` and `.test.ts`; `Dockerfile` has `.dockerfile`, and so has `Dockerfile.dev`; `.env` and
-    `.env.local` have `.env`.
-    """
-    head, *parts = path.rpartition("/")[2].lower().split(".")
-    endings = tuple("." + ".".join(parts[index:]) for index in range(len(parts) - 1, -1, -1))
-    if head:
-        return (*endings, f".{head}") if len(parts) == 0 or head in _NAMED_FILES else endings
-    first = f".{parts[0]}" if parts else ""
-    return endings if not first or first in endings else (*endings, first)
+    def __init__(self, progress: Callable[[int, int], None] | None, cancelled: Callable[[], bool] | None) -> None:
+        self._progress = progress
+        self._cancelled = cancelled
+        self._done = self._total = 0
+        self.was_cancelled = False
+        self._asked = float("-inf")
+
+    def begin(self, total: int) -> None:
+        """There are so many files."""
+        self._total = total
+        self.advance(0)
+
+    def advance(self, number: int = 1) -> None:
+        """So many more files are done."""
+        self._done += number
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def is_cancelled(self) -> bool:
+        """Whether the review is to be ended. Cheap: who decides is asked only now and then."""
+        if self._cancelled is not None and not self.was_cancelled and monotonic() - self._asked >= _ASK_SECONDS:
+            self.was_cancelled = self._cancelled()
+            self._asked = monotonic()
+        return self.was_cancelled
 
 
-# Files known by their name; what follows the name is a variant of them.
-_NAMED_FILES = frozenset({"dockerfile", "containerfile", "makefile", "jenkinsfile", "vagrantfile"})
+class _Review:
+    """One review from its files to its ledger."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        files: Discovery | Iterable[Entry | SourceFile],
+        observer: _Observer,
+        cache: Cache,
+        wanted: Callable[[str], bool] | None,
+    ) -> None:
+        self.ledger = Ledger(plan)
+        self.trees: list[Tree] = []
+        """What is left to do for the analyzers of the tree."""
+        self._plan = plan
+        self._files = files
+        self._observer = observer
+        self._cache = cache
+        self._wanted = wanted
+        self._max_bytes = files.max_bytes if isinstance(files, Discovery) else discovery.MAX_BYTES
+        self._todo: Sequence[Entry | SourceFile] = []
+        self._tree_keys: dict[str, bytes] = {}
+        self._digest: Any = None
+        """Of all files, while they are surveyed."""
 
-class Reviewer:
-    """The rules of a run with the analyzers that run them. `seconds` is the time each analyzer has taken."""
+    def survey(self) -> None:
+        """List the files, and find out what is known of the tree."""
+        entries = []
+        for entry in self._files:
+            entries.append(entry)
+            if self._observer.is_cancelled():
+                break
+        if isinstance(self._files, Discovery):
+            for reason, number in self._files.skipped.items():
+                self.ledger.skip(str(reason), number)
+        self._observer.begin(len(entries))
+        self._todo = entries
+        if self._plan.for_tree and self._cache.is_open:
+            # What is known of the tree depends on every file, so all are read before anything is done.
+            self._digest = blake2b(digest_size=16)
+            self._todo = [each for each in entries if not self._observer.is_cancelled() and self._open(each)]
+        if self._plan.for_tree and not self._observer.was_cancelled:
+            self._plan_trees(entries)
 
-    def __init__(self, rules: Sequence[RuleSpec], plugin_configurations: Mapping[str, Mapping[str, Any]]) -> None:
-        self.seconds: dict[str, float] = {}
-        self._failures: list[Failure] = []
-        self._untold: Counter[str] = Counter()
-        self._analyzers: dict[str, Analyzer] = {}
-        prepared: dict[str, list[RuleSpec]] = {}
-        selectable = [rule for rule in _unique(rules) if self._has_valid_paths(rule)]
-        for plugin in self._order(selectable):
-            mine = [rule for rule in selectable if rule.plugin == plugin]
-            prepared[plugin] = self._prepare(plugin, mine, plugin_configurations.get(plugin, {}))
-        self._selection = _Selection(prepared)
+    def feed(self) -> Iterator[Job]:
+        """The files that have to be reviewed, each read when it is its turn."""
+        self._digest = None
+        for each in self._todo:
+            if self._observer.is_cancelled():
+                return
+            job = self._open(each)
+            if job is not None:
+                yield job
 
-    def tasks(self, path: str) -> tuple[Task, ...]:
-        """What a file at `path` is asked about, by whom; nothing if no rule asks for it."""
-        return self._selection.tasks(path)
+    def take(self, event: Event) -> None:
+        """Note what happened."""
+        match event:
+            case FileDone(job, outcome):
+                self.ledger.add_file(job.source.path, len(job.source.content), job.tasks, outcome)
+                self._observer.advance()
+                if self._cache.is_open and not outcome.failures and not outcome.failed:
+                    self._cache.put(job.key, encode(outcome))
+            case TreeDone(tree, outcomes, failures):
+                self.ledger.add_tree(event)
+                key = self._tree_keys.get(tree.assignment.plugin)
+                if key is not None and not failures:
+                    self._cache.put(key, [[path, encode(outcome)] for path, outcome in outcomes.items()])
+            case Spent(seconds):
+                self.ledger.spend(seconds)
+            case Failure():
+                self.ledger.add_failure(event)
 
-    def review(self, source: SourceFile, tasks: Sequence[Task]) -> Reviewed:
-        """What the analyzers find in one file, each place of a rule once."""
-        found: list[Finding] = []
-        for plugin, rules in tasks:
-            started = perf_counter()
-            found += self._ask(plugin, source, rules)
-            self.seconds[plugin] += perf_counter() - started
-        if not found:
-            return _NOTHING
-        findings = list({_place(finding): finding for finding in reversed(found)}.values())
-        return Reviewed(findings, fingerprint_lines(source.content, {finding.start_line for finding in findings}))
+    def _open(self, entry: Entry | SourceFile) -> Job | None:
+        """What is to be done about a file, or None if that is nothing, or known already."""
+        unwanted = None if self._wanted is None or self._wanted(entry.path) else Skip.UNCHANGED
+        tasks = () if unwanted else self._plan.tasks(entry.path)
+        if not tasks and self._digest is None:
+            self._skip(entry, unwanted)
+            return None
+        content: bytes | Skip
+        if isinstance(entry, SourceFile):
+            content, source = entry.content, entry
+        else:
+            content = discovery.read_bytes(entry, max_bytes=self._max_bytes)
+            source = content if isinstance(content, Skip) else discovery.decode(entry, content)
+        if self._digest is not None:
+            self._digest.update(_identify(entry, content))
+        if not tasks or isinstance(source, Skip):
+            self._skip(entry, source if tasks and isinstance(source, Skip) else unwanted)
+            return None
+        job = Job(source, tasks, key=self._make_key(source, tasks))
+        outcome = self._look_up(job)
+        if outcome is None:
+            return job
+        self.ledger.add_file(source.path, len(source.content), tasks, outcome)
+        self._observer.advance()
+        return None
 
-    def failures(self) -> list[Failure]:
-        """What went wrong so far. Of a plugin that fails everywhere the first failures are told, and their number."""
-        untold = [Failure(plugin, None, None, f"failed {number} more times") for plugin, number in self._untold.items()]
-        return [*self._failures, *untold]
-
-    def _order(self, rules: Sequence[RuleSpec]) -> list[str]:
-        installed = []
-        for plugin in sorted({rule.plugin for rule in rules}):
-            try:
-                registry.get(plugin)
-            except RuleError as error:
-                self._fail(plugin, None, None, error)
-            else:
-                installed.append(plugin)
-        return registry.dependency_order(installed)
-
-    def _has_valid_paths(self, rule: RuleSpec) -> bool:
+    def _look_up(self, job: Job) -> Outcome | None:
+        plain = self._cache.get(job.key)
+        if plain is None:
+            return None
         try:
-            for pattern in (*rule.file_patterns, *rule.exclude_patterns):
-                _compile_path(pattern)
-        except RuleError as error:
-            self._fail(rule.plugin, rule.name, None, error)
-            return False
-        return True
+            return decode(job.source.path, plain, names_in(job.tasks))
+        except ValueError:
+            return None
 
-    def _prepare(self, plugin: str, rules: Sequence[RuleSpec], configuration: Mapping[str, Any]) -> list[RuleSpec]:
-        """Make the analyzer ready, if need be without the rules it cannot run; returns those it can."""
-        self.seconds[plugin] = 0.0
-        started = perf_counter()
-        try:
-            self._analyzers[plugin] = _ready(plugin, rules, configuration)
-            return list(rules)
-        except _FATAL:
-            raise
-        # Native code panics with classes that are no Exception.
-        except BaseException as error:
-            first = error
-        finally:
-            self.seconds[plugin] += perf_counter() - started
-        usable = []
-        for rule in rules:
-            try:
-                _ready(plugin, [rule], configuration)
-            except _FATAL:
-                raise
-            except BaseException as error:
-                self._fail(plugin, rule.name, None, error)
-            else:
-                usable.append(rule)
-        try:
-            if usable:
-                self._analyzers[plugin] = _ready(plugin, usable, configuration)
-                if len(usable) == len(rules):
-                    self._fail(plugin, None, None, first)
-            return usable
-        except _FATAL:
-            raise
-        except BaseException as error:
-            self._fail(plugin, None, None, error)
-            return []
-
-    def _ask(self, plugin: str, source: SourceFile, rules: Sequence[RuleSpec]) -> list[Finding]:
-        try:
-            return self._collect(plugin, source, rules)
-        except _FATAL:
-            raise
-        except BaseException as error:
-            # Asked rule by rule, those that do not fail keep what they find.
-            if len(rules) == 1 or self._untold[plugin]:
-                self._fail(plugin, rules[0].name if len(rules) == 1 else None, source.path, error)
-                return []
-        return [finding for rule in rules for finding in self._ask(plugin, source, (rule,))]
-
-    def _collect(self, plugin: str, source: SourceFile, rules: Sequence[RuleSpec]) -> list[Finding]:
-        findings = list(self._analyzers[plugin].analyze(source, rules))
-        if findings:
-            asked = {rule.name for rule in rules}
-            last = source.content.count(b"\n") + 1
-            return [_checked(finding, source.path, last, asked) for finding in findings]
-        return findings
-
-    def _fail(self, plugin: str, rule: str | None, path: str | None, error: BaseException) -> None:
-        told = sum(failure.plugin == plugin for failure in self._failures)
-        if told >= MAX_FAILURES:
-            self._untold[plugin] += 1
+    def _plan_trees(self, entries: Sequence[Entry | SourceFile]) -> None:
+        if not isinstance(self._files, Discovery):
+            for assignment in self._plan.for_tree:
+                message = "looks at folders, and there is none"
+                self.ledger.add_failure(Failure(assignment.plugin, None, None, message))
             return
-        text = error.message if isinstance(error, RuleError) else f"{type(error).__name__}: {_say(error)}"
-        self._failures.append(Failure(plugin, rule, path, _storable(text)[:MAX_FAILURE_LENGTH]))
+        root = self._files.root
+        files = tuple(file for entry in entries if isinstance(entry, Entry) for file in _measure(entry))
+        for assignment in self._plan.for_tree:
+            tree = Tree(assignment, root if root.is_dir() else root.parent, files, self._max_bytes)
+            outcomes = self._look_up_tree(tree)
+            if outcomes is None:
+                self.trees.append(tree)
+            else:
+                self.ledger.add_tree(TreeDone(tree, outcomes, ()))
+
+    def _look_up_tree(self, tree: Tree) -> dict[str, Outcome] | None:
+        if self._digest is None:
+            return None
+        rules = [rule.name for rule in tree.assignment.rules]
+        key = blake2b(self._digest.digest(), digest_size=16)
+        key.update(os.fsencode(tree.root) + b"\0%d\0" % tree.max_bytes + self._plan.describe(tree.assignment, rules))
+        self._tree_keys[tree.assignment.plugin] = key.digest()
+        plain = self._cache.get(key.digest())
+        try:
+            return None if plain is None else {str(path): decode(path, each, rules) for path, each in plain}
+        except (TypeError, ValueError):
+            return None
+
+    def _skip(self, entry: Entry | SourceFile, reason: Skip | None) -> None:
+        """The file is not reviewed. One that only analyzers of the tree look at does not count as skipped."""
+        if reason is not None or not self._plan.tree_tasks(entry.path):
+            self.ledger.skip((reason or Skip.NO_RULE).value)
+        self._observer.advance()
+
+    def _make_key(self, source: SourceFile, tasks: Tasks) -> bytes:
+        if not self._cache.is_open:
+            return b""
+        digest = blake2b(self._plan.digest(tasks), digest_size=16)
+        digest.update(source.path.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(source.content)
+        return digest.digest()
 
 
-_FATAL = (KeyboardInterrupt, SystemExit)
-_NOTHING = Reviewed([], {})
+def _identify(entry: Entry | SourceFile, content: bytes | Skip) -> bytes:
+    """Changes with the file. Of one that is too large to be read its size and the time of its last change must do."""
+    path = entry.path.encode("utf-8", "surrogateescape")
+    if isinstance(content, bytes):
+        return path + b"\0" + blake2b(content, digest_size=16).digest()
+    state = None
+    if isinstance(entry, Entry):
+        with suppress(OSError):
+            state = os.lstat(entry.location)
+    told = f"{content.value} {state.st_size} {state.st_mtime_ns}" if state is not None else content.value
+    return path + b"\0" + blake2b(told.encode(), digest_size=16).digest()
 
 
-class _Selection:
-    """Which rules ask for a path. Files of one type that the same path patterns fit share one answer."""
-
-    def __init__(self, rules: Mapping[str, Sequence[RuleSpec]]) -> None:
-        self._rules = [rule for mine in rules.values() for rule in mine]
-        self._types = frozenset(each for rule in self._rules for each in rule.file_types)
-        self._patterns: dict[str, int] = {}
-        for rule in self._rules:
-            for pattern in (*rule.file_patterns, *rule.exclude_patterns):
-                self._patterns.setdefault(pattern, len(self._patterns))
-        self._set: ExpressionSet | None = None
-        if self._patterns:
-            self._set = compile_set([_compile_path(pattern) for pattern in self._patterns])
-        self._answers: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[Task, ...]] = {}
-
-    def tasks(self, path: str) -> tuple[Task, ...]:
-        types = tuple(each for each in file_types(path) if each in self._types)
-        matched = () if self._set is None else tuple(self._set.matching(path.encode("utf-8", "replace")))
-        key = (types, matched)
-        answer = self._answers.get(key)
-        if answer is None:
-            answer = self._answers[key] = self._choose(frozenset(types), frozenset(matched))
-        return answer
-
-    def _choose(self, types: frozenset[str], matched: frozenset[int]) -> tuple[Task, ...]:
-        chosen: dict[str, list[RuleSpec]] = {}
-        for rule in self._rules:
-            if rule.file_types and types.isdisjoint(rule.file_types):
-                continue
-            if rule.file_patterns and not any(self._patterns[each] in matched for each in rule.file_patterns):
-                continue
-            if any(self._patterns[each] in matched for each in rule.exclude_patterns):
-                continue
-            chosen.setdefault(rule.plugin, []).append(rule)
-        return tuple((plugin, tuple(rules)) for plugin, rules in chosen.items())
-
-
-def _unique(rules: Sequence[RuleSpec]) -> list[RuleSpec]:
-    """The rules in the order of their names, which does not depend on where they came from; of a name, the last."""
-    return sorted({rule.name: rule for rule in rules}.values(), key=lambda rule: rule.name)
-
-
-def _compile_path(pattern: str) -> Any:
-    return compile_expression(pattern, multiline=False, field="file_patterns")
-
-
-def _ready(plugin: str, rules: Sequence[RuleSpec], configuration: Mapping[str, Any]) -> Analyzer:
-    analyzer = registry.get(plugin)()
-    analyzer.prepare(rules, configuration)
-    return analyzer
-
-
-def _checked(finding: Any, path: str, last_line: int, asked: set[str]) -> Finding:
-    """The finding, if it is one that can be shown and stored; raises ValueError if it makes no sense."""
-    if not isinstance(finding, Finding):
-        raise ValueError(f"returned {type(finding).__name__} where a Finding was due")
-    if finding.rule not in asked:
-        raise ValueError(f"returned a finding of the rule {finding.rule!r}, which it was not asked about")
-    if finding.path != path:
-        raise ValueError(f"returned a finding in {finding.path!r}")
-    start, end = (finding.start_line, finding.start_column), (finding.end_line, finding.end_column)
-    if min(*start, *end) < 1 or end < start or finding.end_line > last_line:
-        raise ValueError(f"returned a finding of {finding.rule!r} at {start} to {end}, which is no place in the file")
-    message, snippet = _storable(finding.message), _storable(finding.snippet)
-    if message is finding.message and snippet is finding.snippet:
-        return finding
-    return replace(finding, message=message, snippet=snippet)
-
-
-def _storable(text: str) -> str:
-    """`text` without what a database or a document cannot hold: NUL, and surrogates that stand alone."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _say(error: BaseException) -> str:
+def _measure(entry: Entry) -> Iterator[TreeFile]:
     try:
-        return str(error)
-    except Exception:
-        return "it cannot say why"
-
-
-def _place(finding: Finding) -> tuple[str, int, str, int, int, int]:
-    return (
-        finding.path,
-        finding.start_line,
-        finding.rule,
-        finding.start_column,
-        finding.end_line,
-        finding.end_column,
-    )
+        yield TreeFile(entry.path, entry.location, os.lstat(entry.location).st_size)
+    except OSError:
+        return  # it is gone

@@ -20,15 +20,15 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from plugins.contract import Finding, RuleSpec
+from plugins.contract import RuleSpec
+from reviews.choices import GONE, IssueState
 from reviews.engine import SEVERITIES, Failure, Result, rank, route
+from reviews.issues import UNASSIGNED, Issue, Listing, count, list_new
 
 SHOWN = 50
 """Findings shown on a terminal unless another number is asked for."""
 TOP_RULES = 10
 SHOWN_FAILURES = 10
-UNASSIGNED = "unassigned"
-"""Stands where a persona would for rules that nobody speaks for."""
 
 _STYLES = {
     "critical": "bold white on red",
@@ -42,23 +42,6 @@ _REDRAW = 0.05  # seconds between updates of the progress bar
 _REASONS = {"too_large": "too large", "no_rule": "no rule asks for them", "symlink": "links"}
 
 
-def count(result: Result, rules: Sequence[RuleSpec]) -> dict[str, dict[str, int]]:
-    """Number of findings `by_severity` (all of them), `by_persona` and `by_rule` (those that have any, most first).
-
-    A finding of a rule that several personas speak for counts for each of them.
-    """
-    by_rule = Counter(finding.rule for finding in result.findings)
-    by_severity = dict.fromkeys(_WORST_FIRST, 0)
-    by_persona: Counter[str] = Counter()
-    for rule in rules:
-        number = by_rule[rule.name]
-        if number:
-            by_severity[rule.severity] = by_severity.get(rule.severity, 0) + number
-            for persona in route(rule) or (UNASSIGNED,):
-                by_persona[persona] += number
-    return {"by_severity": by_severity, "by_persona": _most_first(by_persona), "by_rule": _most_first(by_rule)}
-
-
 def to_json(
     result: Result,
     *,
@@ -67,9 +50,17 @@ def to_json(
     root: str,
     started_at: datetime,
     session: int | None = None,
+    listing: Listing | None = None,
 ) -> dict[str, Any]:
-    """The whole result as plain values, ready for `json.dump`. Keys may be added to this shape, never renamed."""
+    """The result as plain values, ready for `json.dump`. Keys may be added to this shape, never renamed.
+
+    `listing` says which findings are told; by default all, as if none had been seen before.
+    """
+    listing = listing or list_new(result.findings)
     by_name = {rule.name: rule for rule in rules}
+    counts: dict[str, Any] = count(listing.issues, rules)
+    counts["by_state"] |= {name: (listing.gone or {}).get(name, 0) for name in GONE}
+    counts |= {"suppressed": listing.suppressed, "dismissed": listing.dismissed}
     return {
         "revision": revision,
         "session": session,
@@ -77,24 +68,37 @@ def to_json(
         "started_at": started_at.isoformat(),
         "seconds": round(result.seconds, 3),
         "files": {"analyzed": result.files_analyzed, "skipped": dict(sorted(result.files_skipped.items()))},
-        "counts": count(result, rules),
-        "findings": [
-            {
-                "rule": finding.rule,
-                "severity": by_name[finding.rule].severity,
-                "rule_type": by_name[finding.rule].rule_type,
-                "personas": list(route(by_name[finding.rule])),
-                "path": finding.path,
-                "start_line": finding.start_line,
-                "start_column": finding.start_column,
-                "end_line": finding.end_line,
-                "end_column": finding.end_column,
-                "message": finding.message,
-                "snippet": finding.snippet,
-            }
-            for finding in result.findings
-        ],
+        "counts": counts,
+        "findings": [_describe(issue, by_name[issue.finding.rule]) for issue in listing.issues],
         "failures": [failure._asdict() for failure in result.failures],
+    }
+
+
+def _describe(issue: Issue, rule: RuleSpec) -> dict[str, Any]:
+    finding, directive = issue.finding, issue.suppressed
+    return {
+        "rule": finding.rule,
+        "severity": rule.severity,
+        "rule_type": rule.rule_type,
+        "personas": list(route(rule)),
+        "path": finding.path,
+        "start_line": finding.start_line,
+        "start_column": finding.start_column,
+        "end_line": finding.end_line,
+        "end_column": finding.end_column,
+        "message": finding.message,
+        "snippet": finding.snippet,
+        "code": finding.code,
+        "key": issue.key,
+        "state": str(issue.state),
+        "triage": str(issue.triage),
+        "suppressed": None
+        if directive is None
+        else {
+            "reason": directive.reason,
+            "until": directive.until.isoformat() if directive.until else None,
+            "line": directive.line,
+        },
     }
 
 
@@ -106,32 +110,36 @@ def print_table(
     personas: Iterable[str] = (),
     show: int | None = SHOWN,
     revision: int | None = None,
+    listing: Listing | None = None,
 ) -> None:
     """Print the result: tables on a terminal, else a line for each finding that `grep` and editors understand.
 
     `personas` gives their order. On a terminal `show` findings are listed (None: all), the most severe first; the lines
-    are always complete.
+    are always complete. `listing` says which findings are told; by default all, as if none had been seen before.
     """
+    listing = listing or list_new(result.findings)
     by_name = {rule.name: rule for rule in rules}
     if not console.is_terminal:
-        _print_lines(result, by_name, console, revision)
+        _print_lines(result, listing, by_name, console, revision)
         return
-    if result.findings:
-        console.print()
-        console.print(_summary_table(result, rules, personas))
-        console.print()
-        console.print(_rule_table(result, by_name))
-        shown = _choose(result.findings, by_name, show)
-        for path, group in groupby(shown, key=lambda finding: finding.path):
-            _print_file(path, list(group), by_name, console)
-        hidden = len(result.findings) - len(shown)
+    if listing.issues:
+        if listing.counting:
+            console.print()
+            console.print(_summary_table(listing.counting, rules, personas))
+            console.print()
+            console.print(_rule_table(listing.counting, by_name))
+        shown = _choose(listing.issues, by_name, show)
+        for path, group in groupby(shown, key=lambda issue: issue.finding.path):
+            _print_file(path, list(group), by_name, console, compared=listing.gone is not None)
+        hidden = len(listing.issues) - len(shown)
         if hidden and shown:
-            console.print(Text(f"\n… and {hidden:,} more; --show {len(result.findings)} lists all", "bright_black"))
+            console.print(Text(f"\n… and {hidden:,} more; --show {len(listing.issues)} lists all", "bright_black"))
     _print_failures(result.failures, console)
     console.print()
-    conclusion, circumstances = _conclude(result, rules, revision)
-    console.print(Text(conclusion, "bold" if result.findings else "bold green"))
-    console.print(Text(circumstances, "bright_black"))
+    conclusion, *circumstances = _conclude(result, listing, rules, revision)
+    console.print(Text(conclusion, "bold" if listing.counting else "bold green"))
+    for line in circumstances:
+        console.print(Text(line, "bright_black"))
 
 
 @contextmanager
@@ -177,26 +185,41 @@ def _ignore(done: int, total: int) -> None:
     """Nobody is watching."""
 
 
-def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _print_lines(result: Result, rules: Mapping[str, RuleSpec], console: Console, revision: int | None) -> None:
-    lines = [
-        f"{escape(each.path)}:{each.start_line}:{each.start_column}: "
-        f"{rules[each.rule].severity} {escape(each.rule)} {escape(each.message)}"
-        for each in result.findings
-    ]
+def _print_lines(
+    result: Result, listing: Listing, rules: Mapping[str, RuleSpec], console: Console, revision: int | None
+) -> None:
+    lines = []
+    for issue in listing.issues:
+        each = issue.finding
+        note = _note(issue, compared=listing.gone is not None)
+        # Pipelines obey lines that begin with two colons.
+        lead = "./" if ":" in each.path else ""
+        place = f"{lead}{escape(each.path)}:{each.start_line}:{each.start_column}"
+        text = f"{rules[each.rule].severity} {escape(each.rule)} {escape(each.message)}"
+        lines.append(f"{place}: {text}" + (f" ({note})" if note else ""))
     lines += [f"failure: {escape(_tell(failure))}" for failure in result.failures]
-    lines += _conclude(result, list(rules.values()), revision)
+    lines += _conclude(result, listing, list(rules.values()), revision)
     # Not through the console, which would fold long lines.
     encoding = console.encoding or "utf-8"
     for line in lines:
+        # GitHub Actions obeys what follows this, wherever it stands in a line.
+        line = line.replace("##[", "##\\x5b")
         console.file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def _summary_table(result: Result, rules: Sequence[RuleSpec], personas: Iterable[str]) -> Table:
-    by_rule = Counter(finding.rule for finding in result.findings)
+def _note(issue: Issue, *, compared: bool) -> str:
+    """What is worth saying of an issue beside its place: that it is new, or why it does not count."""
+    if issue.suppressed is not None:
+        until = f" until {issue.suppressed.until}" if issue.suppressed.until else ""
+        return f"suppressed{until}: {escape(issue.suppressed.reason)}" if issue.suppressed.reason else "suppressed"
+    if issue.is_dismissed:
+        return str(issue.triage).replace("_", " ")
+    # At the first review everything is new.
+    return str(issue.state) if compared and issue.state != IssueState.EXISTING else ""
+
+
+def _summary_table(issues: Iterable[Issue], rules: Sequence[RuleSpec], personas: Iterable[str]) -> Table:
+    by_rule = Counter(issue.finding.rule for issue in issues)
     rows: dict[str, Counter[str]] = {name: Counter() for name in personas}
     everything: Counter[str] = Counter()
     for rule in rules:
@@ -221,8 +244,8 @@ def _number(number: int, style: str = "") -> Text:
     return Text(f"{number:,}", style) if number else Text("·", "bright_black")
 
 
-def _rule_table(result: Result, rules: Mapping[str, RuleSpec]) -> Table:
-    by_rule = Counter(finding.rule for finding in result.findings)
+def _rule_table(issues: Iterable[Issue], rules: Mapping[str, RuleSpec]) -> Table:
+    by_rule = Counter(issue.finding.rule for issue in issues)
     top = sorted(by_rule, key=lambda name: (-rank(rules[name].severity), -by_rule[name], name))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
     table.add_column("Found", justify="right", no_wrap=True)
@@ -239,34 +262,44 @@ def _rule_table(result: Result, rules: Mapping[str, RuleSpec]) -> Table:
     return table
 
 
-def _choose(findings: Sequence[Finding], rules: Mapping[str, RuleSpec], show: int | None) -> list[Finding]:
-    """The most severe findings, so that files with worse ones come first, and in a file the worse rules."""
+def _choose(issues: Sequence[Issue], rules: Mapping[str, RuleSpec], show: int | None) -> list[Issue]:
+    """The most severe issues, the new ones first, so that files with worse ones come first, and in a file the worse
+    rules."""
     ranks = {name: rank(rule.severity) for name, rule in rules.items()}
-    chosen = sorted(findings, key=lambda each: -ranks[each.rule])
+    chosen = sorted(issues, key=lambda each: (-ranks[each.finding.rule], each.state == IssueState.EXISTING))
     if show is not None:
         del chosen[max(show, 0) :]
     worst: dict[str, int] = {}
     for each in chosen:
-        worst[each.path] = max(worst.get(each.path, 0), ranks[each.rule])
-    return sorted(
-        chosen,
-        key=lambda each: (-worst[each.path], each.path, -ranks[each.rule], each.rule, each.start_line),
-    )
+        path = each.finding.path
+        worst[path] = max(worst.get(path, 0), ranks[each.finding.rule])
+
+    def order(each: Issue) -> tuple[int, str, int, str, int]:
+        finding = each.finding
+        return -worst[finding.path], finding.path, -ranks[finding.rule], finding.rule, finding.start_line
+
+    return sorted(chosen, key=order)
 
 
-def _print_file(path: str, findings: Sequence[Finding], rules: Mapping[str, RuleSpec], console: Console) -> None:
+def _print_file(
+    path: str, issues: Sequence[Issue], rules: Mapping[str, RuleSpec], console: Console, *, compared: bool
+) -> None:
     console.print()
     console.print(Text(escape(path), "bold underline"), soft_wrap=True)
-    for (name, message), group in groupby(findings, key=lambda each: (each.rule, each.message)):
+    for (name, message), group in groupby(issues, key=lambda each: (each.finding.rule, each.finding.message)):
         heading = Table.grid(padding=(0, 2, 0, 0))
         heading.add_column(no_wrap=True, width=8)
         heading.add_column(overflow="fold")
         said = Text.assemble(escape(message), "  ", (escape(name), "bright_black"))
         heading.add_row(_label(rules[name].severity), said)
         console.print(Padding(heading, (0, 0, 0, 2)))
-        for each in group:
+        for issue in group:
+            each = issue.finding
             place = Text(f"{each.start_line}:{each.start_column}".rjust(10), "bright_black")
-            line = Text.assemble("  ", place, "  ", escape(each.snippet.strip()))
+            note = _note(issue, compared=compared)
+            style = "bold green" if issue.counts else "bright_black"
+            mark = ((note, style), "  ") if note else ()
+            line = Text.assemble("  ", place, "  ", *mark, escape(each.snippet.strip()))
             console.print(line, no_wrap=True, overflow="ellipsis")
 
 
@@ -291,19 +324,35 @@ def _tell(failure: Failure) -> str:
     return ", ".join(about) + f": {failure.message}"
 
 
-def _conclude(result: Result, rules: Sequence[RuleSpec], revision: int | None) -> list[str]:
-    """What was found, and under what circumstances."""
-    found = count(result, rules)["by_severity"]
-    parts = ", ".join(f"{number:,} {severity}" for severity, number in found.items() if number)
-    files = len({finding.path for finding in result.findings})
-    text = f"{_some(len(result.findings), 'finding')} ({parts}) in {files:,} of " if parts else "No findings in "
-    conclusion = text + _some(result.files_analyzed, "file")
+def _conclude(result: Result, listing: Listing, rules: Sequence[RuleSpec], revision: int | None) -> list[str]:
+    """What was found, how that compares with what was known, and under what circumstances."""
+    issues = listing.counting
+    counts = count(issues, rules)
+    parts = ", ".join(f"{number:,} {severity}" for severity, number in counts["by_severity"].items() if number)
+    files = len({issue.finding.path for issue in issues})
+    text = f"{_some(len(issues), 'finding')} ({parts}) in {files:,} of " if parts else "No findings in "
+    lines = [text + _some(result.files_analyzed, "file")]
+    if listing.gone is not None:
+        states = {**counts["by_state"], **listing.gone}
+        compared = [f"{number:,} {state.replace('_', ' ')}" for state, number in states.items() if number]
+        compared += [f"{listing.known:,} known before and not listed"] if listing.known else []
+        lines.append("Since the last review: " + (", ".join(compared) or "nothing has changed"))
+    aside = [f"{listing.suppressed:,} suppressed in the code"] if listing.suppressed else []
+    aside += [f"{listing.dismissed:,} dismissed"] if listing.dismissed else []
+    if aside:
+        lines.append(
+            f"Not counted: {', '.join(aside)}" + ("" if _shows_all(listing) else "; --show-suppressed lists them")
+        )
     circumstances = f"{result.seconds:.1f} s"
     circumstances += f", configuration revision {revision}" if revision is not None else ""
     circumstances += f", {_some(len(result.failures), 'failure')}" if result.failures else ""
     reasons = sorted(result.files_skipped.items())
     skipped = ", ".join(f"{number:,} {_REASONS.get(reason, reason)}" for reason, number in reasons if number)
-    return [conclusion, circumstances + (f"; skipped {skipped}" if skipped else "")]
+    return [*lines, circumstances + (f"; skipped {skipped}" if skipped else "")]
+
+
+def _shows_all(listing: Listing) -> bool:
+    return any(not issue.counts for issue in listing.issues)
 
 
 def _some(number: int, noun: str) -> str:

@@ -1,31 +1,35 @@
 """How are findings said in SARIF 2.1.0, so that GitHub code scanning and other readers take them?
 
 Beyond the standard, GitHub wants every text filled and limited, URIs relative to the root of the repository, and a
-fingerprint with each result by which it knows a result again when the lines above it change.
+fingerprint with each result by which it knows a result again when the lines above it change. It shows a suppressed
+result like any other, so those are in a document only if the listing has them: then it is for the archive.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from plugins.contract import Finding, RuleSpec
+from reviews import limits
+from reviews.choices import IssueState, Triage
 from reviews.engine import Failure, Result, rank, route
+from reviews.issues import Issue, Listing, list_new
+from reviews.limits import Extent
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 TOOL = "code-review"
 BASE = "SRCROOT"
-MAX_TEXT = 1024
-"""Characters of a description, and of a message, that GitHub accepts."""
-MAX_NAME = 255
-MAX_TAGS = 10
-"""Tags of a rule that GitHub keeps."""
-MAX_RESULTS = 25_000
-"""Results in one run above which GitHub refuses the whole document."""
+LINE_HASH = "primaryLocationLineHash"
+"""The fingerprint by which GitHub knows a result again."""
+OUR_KEY = "codeReviewFinding/v1"
+"""The one by which we do: the key of the finding."""
 
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note", "info": "note"}
 _PROBLEM_SEVERITIES = {"error": "error", "warning": "warning", "note": "recommendation"}
@@ -35,7 +39,7 @@ _SECURITY_SEVERITIES = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low"
 _PRECISIONS = {"patterns": "medium", "secrets": "high"}
 _CWE = re.compile(r"(?:^|/)(?:cwe-|definitions/)(\d{1,5})(?:\.html)?$", re.IGNORECASE)
 _FAILURE = "analyzer-failure"
-_LEFT_OUT = "results-left-out"
+_LEFT_OUT = "left-out"
 
 
 def document(
@@ -47,57 +51,80 @@ def document(
     root: Path,
     started_at: datetime,
     finished_at: datetime,
-    failures: Sequence[Failure] | None = None,
+    listing: Listing | None = None,
+    codebase: str = "",
+    plugins: Mapping[str, str] | None = None,
     base: Path | None = None,
     category: str = TOOL,
 ) -> dict[str, Any]:
-    """The SARIF document of a review: one run, ready for `json.dump`.
+    """The SARIF document of a review: one run, ready for `json.dump`, and no larger than GitHub takes.
 
-    `base` is the folder that URIs are relative to: by default `root`, or the folder of a `root` that is a file. Give
-    the root of the repository if a part of it was reviewed and the document goes to GitHub. `failures` are those of
-    `result` unless given. GitHub replaces an earlier document of the same commit and `category`.
+    `listing` says which findings are told; by default all, as if none had been seen before. If it shows what is
+    suppressed, each result says whether it is. `base` is the folder that URIs are relative to: by default `root`, or
+    the folder of a `root` that is a file. Give the root of the repository if a part of it was reviewed and the document
+    goes to GitHub, which replaces an earlier document of the same commit, `category` and `codebase`. `plugins` are
+    those that ran, with their versions.
     """
-    failures = result.failures if failures is None else failures
+    folder, prefix = place(root, base)
+    listing = listing or list_new(result.findings)
+    run = _Run(
+        result,
+        sorted({rule.name: rule for rule in rules}.values(), key=lambda rule: rule.name),
+        listing,
+        listing.issues if listing.shows_suppressed else listing.counting,
+        prefix,
+    )
+    started, finished = _utc(started_at), _utc(finished_at)
+    head: dict[str, Any] = {
+        "automationDetails": {"id": "/".join([category, *filter(None, [_plain(codebase)]), ""])},
+        "originalUriBaseIds": {BASE: {"uri": folder.as_uri().rstrip("/") + "/"}},
+    }
+
+    def make(extent: Extent) -> dict[str, Any]:
+        chosen, kept = run.choose(extent), run.choose_rules(extent)
+        indexes = {rule.name: index for index, rule in enumerate(kept)}
+        places = [indexes[issue.finding.rule] for issue in chosen]
+        invocation = {
+            # False keeps a reader from taking a finding that was not looked for as fixed.
+            "executionSuccessful": not result.failures,
+            "startTimeUtc": started,
+            "endTimeUtc": finished,
+            "toolExecutionNotifications": run.notify(extent, indexes),
+        }
+        tool: dict[str, Any] = {"driver": _driver(kept, tool_version)}
+        if plugins:
+            tool["extensions"] = _extensions(plugins)
+        return {
+            "$schema": SCHEMA,
+            "version": "2.1.0",
+            "runs": [
+                {
+                    "tool": tool,
+                    **head,
+                    "invocations": [invocation],
+                    "columnKind": "unicodeCodePoints",
+                    "results": [
+                        run.tell(issue, kept[index], index, extent) for issue, index in zip(chosen, places, strict=True)
+                    ],
+                    "properties": {
+                        "revision": revision,
+                        "filesAnalyzed": result.files_analyzed,
+                        "filesSkipped": dict(sorted(result.files_skipped.items())),
+                    },
+                }
+            ],
+        }
+
+    return limits.fit(make, len(run.issues))
+
+
+def place(root: Path, base: Path | None) -> tuple[Path, str]:
+    """The folder that paths are told from, and what leads from there to a reviewed `root`: empty, or with a slash at
+    its end. `base` is None, or a folder at or above `root`."""
     root = root.resolve()
     folder = root.parent if root.is_file() else root
     base = folder if base is None else base.resolve()
-    prefix = "" if folder == base else folder.relative_to(base).as_posix() + "/"
-    ordered = sorted({rule.name: rule for rule in rules}.values(), key=lambda rule: rule.name)
-    indexes = {rule.name: index for index, rule in enumerate(ordered)}
-    findings = _worst(result.findings, {rule.name: rank(rule.severity) for rule in ordered})
-    notifications = [_notification(failure, indexes, prefix) for failure in failures]
-    if len(findings) < len(result.findings):
-        left_out = len(result.findings) - len(findings)
-        text = f"{left_out} results were left out, the least severe; {MAX_RESULTS} are allowed in one document."
-        notifications.append({"descriptor": {"id": _LEFT_OUT}, "level": "warning", "message": {"text": text}})
-    started, finished = _utc(started_at), _utc(finished_at)
-    return {
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {"driver": _driver(ordered, tool_version)},
-                "automationDetails": {"id": f"{category}/{revision}-{started}"},
-                "originalUriBaseIds": {BASE: {"uri": base.as_uri().rstrip("/") + "/"}},
-                "invocations": [
-                    {
-                        # False keeps a reader from taking a finding that was not looked for as fixed.
-                        "executionSuccessful": not failures,
-                        "startTimeUtc": started,
-                        "endTimeUtc": finished,
-                        "toolExecutionNotifications": notifications,
-                    }
-                ],
-                "columnKind": "unicodeCodePoints",
-                "results": [_result(each, ordered[indexes[each.rule]], indexes, result, prefix) for each in findings],
-                "properties": {
-                    "revision": revision,
-                    "filesAnalyzed": result.files_analyzed,
-                    "filesSkipped": dict(sorted(result.files_skipped.items())),
-                },
-            }
-        ],
-    }
+    return base, "" if folder == base else folder.relative_to(base).as_posix() + "/"
 
 
 def encode_path(path: str) -> str:
@@ -106,12 +133,87 @@ def encode_path(path: str) -> str:
     return quote(path, safe="/")
 
 
-def _worst(findings: Sequence[Finding], ranks: Mapping[str, int]) -> Sequence[Finding]:
-    """At most `MAX_RESULTS` of the findings, the most severe, in the order they came in."""
-    if len(findings) <= MAX_RESULTS:
-        return findings
-    order = sorted(range(len(findings)), key=lambda index: (-ranks[findings[index].rule], index))
-    return [findings[index] for index in sorted(order[:MAX_RESULTS])]
+@dataclass(frozen=True)
+class _Run:
+    """What is to be told of a review."""
+
+    result: Result
+    rules: Sequence[RuleSpec]
+    """By name."""
+    listing: Listing
+    issues: Sequence[Issue]
+    prefix: str
+
+    def choose(self, extent: Extent) -> Sequence[Issue]:
+        """The most severe issues, in the order they came in."""
+        if len(self.issues) <= extent.results:
+            return self.issues
+        ranks = {rule.name: rank(rule.severity) for rule in self.rules}
+        order = sorted(range(len(self.issues)), key=lambda index: (-ranks[self.issues[index].finding.rule], index))
+        return [self.issues[index] for index in sorted(order[: extent.results])]
+
+    def choose_rules(self, extent: Extent) -> Sequence[RuleSpec]:
+        """The rules of the issues, and others if there is room; the most severe first come in."""
+        if extent.all_rules and len(self.rules) <= limits.MAX_RULES:
+            return self.rules
+        named = {issue.finding.rule for issue in self.choose(extent)}
+        order = sorted(self.rules, key=lambda rule: (rule.name not in named, -rank(rule.severity)))
+        kept = {rule.name for rule in order[: limits.MAX_RULES if extent.all_rules else len(named)]}
+        return [rule for rule in self.rules if rule.name in kept]
+
+    def notify(self, extent: Extent, indexes: Mapping[str, int]) -> list[dict[str, Any]]:
+        """What went wrong, and what had to be left out."""
+        failures = self.result.failures
+        shown = failures[: limits.MAX_NOTIFICATIONS]
+        missing = {
+            "results": (len(self.issues) - extent.results, "results were left out, the least severe"),
+            "rules": (len(self.rules) - len(indexes), "rules were left out"),
+            "failures": (len(failures) - len(shown), "more failures were left out"),
+        }
+        texts = [f"{number} {text}: GitHub takes no more." for number, text in missing.values() if number > 0]
+        if not extent.snippets:
+            texts.append("The code next to the results was left out: GitHub takes no more.")
+        left_out = [{"descriptor": {"id": _LEFT_OUT}, "level": "warning", "message": {"text": text}} for text in texts]
+        return [_notification(failure, indexes, self.prefix) for failure in shown] + left_out
+
+    def tell(self, issue: Issue, rule: RuleSpec, index: int, extent: Extent) -> dict[str, Any]:
+        """The issue as a result of the rule at `index`."""
+        finding = issue.finding
+        said: dict[str, Any] = {
+            "ruleId": finding.rule,
+            "ruleIndex": index,
+            "level": _LEVELS.get(rule.severity, "warning"),
+            "message": {"text": _text(finding.message, rule.message, rule.title, rule.name)},
+            "locations": [{"physicalLocation": _place(finding, self.prefix, snippets=extent.snippets)}],
+        }
+        said["partialFingerprints"] = {LINE_HASH: _hash_line(finding, self.result.fingerprints)}
+        if issue.key:
+            said["partialFingerprints"][OUR_KEY] = issue.key
+        state = self.listing.state(issue)
+        if self.listing.is_compared:
+            # What came back was not there in the review before, which is what the standard calls new.
+            said["baselineState"] = "unchanged" if state == IssueState.EXISTING else "new"
+        if self.listing.shows_suppressed:
+            # For all results or for none: an empty array says that nothing suppresses it.
+            said["suppressions"] = _suppressions(issue, self.prefix)
+        properties = {
+            "code": finding.code,
+            "state": state if state == IssueState.REAPPEARED else "",
+            "triage": str(issue.triage) if issue.triage != Triage.OPEN else "",
+        }
+        if any(properties.values()):
+            said["properties"] = {name: value for name, value in properties.items() if value}
+        return said
+
+
+def _hash_line(finding: Finding, fingerprints: Mapping[tuple[str, int], str]) -> str:
+    """By what GitHub knows the result again. Without any it would show a new one after each review."""
+    found = fingerprints.get((finding.path, finding.start_line))
+    if found is not None:
+        return found
+    # There is no such line: something is missing, such as a file.
+    text = "\0".join((finding.rule, finding.path, finding.message))
+    return f"{blake2b(text.encode('utf-8', 'replace'), digest_size=8).hexdigest()}:1"
 
 
 def _driver(rules: Sequence[RuleSpec], version: str) -> dict[str, Any]:
@@ -121,7 +223,7 @@ def _driver(rules: Sequence[RuleSpec], version: str) -> dict[str, Any]:
         "rules": [_rule(rule) for rule in rules],
         "notifications": [
             {"id": _FAILURE, "shortDescription": {"text": "An analyzer could not do its work."}},
-            {"id": _LEFT_OUT, "shortDescription": {"text": "There were more results than a document may hold."}},
+            {"id": _LEFT_OUT, "shortDescription": {"text": "There was more than a document may hold."}},
         ],
     }
 
@@ -152,10 +254,13 @@ def _rule(rule: RuleSpec) -> dict[str, Any]:
     return described
 
 
-def _result(
-    finding: Finding, rule: RuleSpec, indexes: Mapping[str, int], result: Result, prefix: str
-) -> dict[str, Any]:
-    place: dict[str, Any] = {
+def _extensions(plugins: Mapping[str, str]) -> list[dict[str, Any]]:
+    named = sorted(plugins.items())[: limits.MAX_EXTENSIONS]
+    return [{"name": name, "version": version or "0"} for name, version in named]
+
+
+def _place(finding: Finding, prefix: str, *, snippets: bool) -> dict[str, Any]:
+    said: dict[str, Any] = {
         "artifactLocation": _artifact(finding.path, prefix),
         "region": {
             "startLine": finding.start_line,
@@ -164,19 +269,26 @@ def _result(
             "endColumn": finding.end_column,
         },
     }
-    if finding.snippet.strip() and finding.start_line == finding.end_line:
+    if snippets and finding.snippet.strip() and finding.start_line == finding.end_line:
         # The line, not the region: it may be shortened, and a credential in it is masked.
-        place["contextRegion"] = {"startLine": finding.start_line, "snippet": {"text": finding.snippet}}
-    said: dict[str, Any] = {
-        "ruleId": finding.rule,
-        "ruleIndex": indexes[finding.rule],
-        "level": _LEVELS.get(rule.severity, "warning"),
-        "message": {"text": _text(finding.message, rule.message, rule.title, rule.name)},
-        "locations": [{"physicalLocation": place}],
-    }
-    fingerprint = result.fingerprints.get((finding.path, finding.start_line))
-    if fingerprint is not None:
-        said["partialFingerprints"] = {"primaryLocationLineHash": fingerprint}
+        said["contextRegion"] = {"startLine": finding.start_line, "snippet": {"text": finding.snippet}}
+    return said
+
+
+def _suppressions(issue: Issue, prefix: str) -> list[dict[str, Any]]:
+    """What suppresses the issue: a comment in the code, people, both or nothing."""
+    said: list[dict[str, Any]] = []
+    directive = issue.suppressed
+    if directive is not None:
+        region = {"startLine": directive.line, "startColumn": directive.column, "endColumn": directive.end_column}
+        where = {"physicalLocation": {"artifactLocation": _artifact(issue.finding.path, prefix), "region": region}}
+        said.append({"kind": "inSource", "status": "accepted", "location": where})
+        if directive.reason.strip():
+            said[-1]["justification"] = _text(directive.reason)
+        if directive.until is not None:
+            said[-1]["properties"] = {"until": directive.until.isoformat()}
+    if issue.is_dismissed:
+        said.append({"kind": "external", "status": "accepted", "justification": str(Triage(issue.triage).label)})
     return said
 
 
@@ -203,7 +315,7 @@ def _tags(rule: RuleSpec) -> list[str]:
     numbers = [found[1] for each in rule.references if (found := _CWE.search(each))]
     weaknesses = [f"external/cwe/cwe-{int(number):03d}" for number in numbers]
     own = [each.strip() for each in (rule.rule_type, *weaknesses, *rule.tags)]
-    return list(dict.fromkeys(each for each in own if each))[:MAX_TAGS]
+    return list(dict.fromkeys(each for each in own if each))[: limits.MAX_TAGS]
 
 
 def _markdown(rule: RuleSpec) -> str:
@@ -222,14 +334,19 @@ def _is_address(reference: str) -> bool:
 
 def _pascal(name: str) -> str:
     parts = re.split(r"[^0-9A-Za-z]+", name)
-    return ("".join(part[:1].upper() + part[1:] for part in parts) or name)[:MAX_NAME]
+    return ("".join(part[:1].upper() + part[1:] for part in parts) or name)[: limits.MAX_NAME]
 
 
 def _text(*candidates: str) -> str:
     """The first of the texts that is not blank, no longer than allowed. The last is never blank."""
     text = next((each.strip() for each in candidates if each.strip()), "-")
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    return text if len(text) <= limits.MAX_TEXT else text[: limits.MAX_TEXT - 1] + "…"
 
 
 def _utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(name: str) -> str:
+    """`name` on one line."""
+    return "".join(letter if letter.isprintable() else "-" for letter in name).strip("/ ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -13,9 +14,32 @@ from django.db import connection
 from audit import triggers
 from overrides import effective
 
+DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "admin_client", "client"}
+
 
 def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL only what asks the database is run: the rest gives the same answers on both, and was run before."""
+    if (
+        connection.vendor != "postgresql"
+        or os.environ.get("TESTS_ALL") == "1"
+        or config.args != config.getini("testpaths")
+    ):
+        return
+    asks = [item for item in items if needs_database(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(asks)])
+    items[:] = asks
+
+
+def needs_database(item: pytest.Item) -> bool:
+    """Whether a test uses the database, or starts something that does."""
+    marks = {mark.name for mark in item.iter_markers()}
+    return bool(marks & {"django_db", "postgresql"}) or not DATABASE_FIXTURES.isdisjoint(
+        getattr(item, "fixturenames", ())
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -64,6 +64,7 @@ RULE = {
 }
 GOVERNANCE_RULE = {"name": "no-info", "condition": "new == null", "message": "No.", "enabled": False}
 CONFIG = "/api/v1/config"
+REVIEWS = "/api/v1/reviews"
 API = [
     read(f"{CONFIG}/analysis-rules"),
     Row("POST", f"{CONFIG}/analysis-rules", (RULES, ADMIN), 201, RULE, unseen=403),
@@ -82,6 +83,7 @@ API = [
     read(f"{CONFIG}/plugins/patterns", one=True),
     Row("PATCH", f"{CONFIG}/plugins/secrets", (PLUGINS, ADMIN), body={"configuration": {"max_findings_per_file": 7}}),
     Row("POST", f"{CONFIG}/plugins/secrets/toggle", (PLUGINS, ADMIN), body={"enabled": False}),
+    Row("POST", f"{CONFIG}/plugins/secrets/check", (PLUGINS, ADMIN)),
     read(f"{CONFIG}/personas"),
     Row("POST", f"{CONFIG}/personas", (PERSONAS, ADMIN), 201, {"name": "newcomer"}, unseen=403),
     read(f"{CONFIG}/personas/security", one=True),
@@ -118,10 +120,30 @@ API = [
     read("/api/v1/me", may=EVERYONE),
     Row("POST", "/api/v1/auth/token", (), 400, {}, public=True),
     Row("DELETE", "/api/v1/auth/token", EVERYONE, 204),
-    read("/api/v1/reviews/sessions"),
-    read("/api/v1/reviews/sessions/{session}"),
-    read("/api/v1/reviews/sessions/{session}/issues"),
-    read("/api/v1/reviews/sessions/{session}/issues/{issue}"),
+    read(f"{REVIEWS}/sessions"),
+    # Whoever may start reviews is told that the folder lies elsewhere.
+    Row("POST", f"{REVIEWS}/sessions", (RULES, ADMIN), 400, {"root": "/nowhere"}, unseen=403),
+    read(f"{REVIEWS}/sessions/{{session}}"),
+    Row("DELETE", f"{REVIEWS}/sessions/{{session}}", (ADMIN,), 204, unseen=403),
+    Row("POST", f"{REVIEWS}/sessions/{{queued}}/cancel", (RULES, ADMIN), unseen=403),
+    read(f"{REVIEWS}/sessions/{{session}}/compare?with={{before}}"),
+    read(f"{REVIEWS}/sessions/{{session}}/issues"),
+    read(f"{REVIEWS}/sessions/{{session}}/issues/{{issue}}"),
+    read(f"{REVIEWS}/findings"),
+    read(f"{REVIEWS}/findings/{{finding}}"),
+    Row(
+        "POST",
+        f"{REVIEWS}/findings/triage",
+        (RULES, ADMIN),
+        body={"ids": ["{finding}"], "triage": "acknowledged"},
+        unseen=403,
+    ),
+    read(f"{REVIEWS}/codebases"),
+    read(f"{REVIEWS}/codebases/{{codebase}}"),
+    read(f"{REVIEWS}/prompts"),
+    read(f"{REVIEWS}/prompts/{{prompt}}"),
+    Row("PATCH", f"{REVIEWS}/prompts/{{prompt}}", (RULES, ADMIN), body={"status": "ready"}, unseen=403),
+    read(f"{REVIEWS}/prompts/{{prompt}}/file"),
     read("/api/v1/schema", public=True),
     read("/api/v1/schema.json", public=True),
     read("/api/v1/docs", public=True),
@@ -156,7 +178,44 @@ ADMIN_PAGES = [
     Pages("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,), history=False),
     Pages("reviews.discoveredissue", "issue", ROLES, history=False),
+    Pages("reviews.trackedfinding", "finding", ROLES, history=False),
+    Pages("reviews.copilotprompt", "prompt", ROLES, history=False),
     Pages("audit.configurationauditlog", "change", (AUDITOR, ADMIN)),
     Pages("auth.user", "user", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("auth.group", "group", (ADMIN,), history=False),
+]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the admin beside those of `Pages`: who may, and with what status. Others get 403."""
+
+    method: str
+    path: str
+    may: tuple[str, ...]
+    status: int = 200
+    body: Any = None
+
+
+SESSIONS = "/admin/reviews/reviewsession"
+MORE_PAGES = [
+    Page("GET", f"{SESSIONS}/start/", (RULES, ADMIN)),
+    Page("POST", f"{SESSIONS}/start/", (RULES, ADMIN), body={"root": "/nowhere"}),
+    Page("POST", f"{SESSIONS}/{{queued}}/cancel/", (RULES, ADMIN), 302),
+    Page("GET", f"{SESSIONS}/{{session}}/compare/", ROLES),
+    Page(
+        "POST",
+        "/admin/reviews/discoveredissue/{issue}/change/",
+        (RULES, ADMIN),
+        302,
+        {"triage": "acknowledged"},
+    ),
+    Page(
+        "POST",
+        "/admin/reviews/trackedfinding/{finding}/change/",
+        (RULES, ADMIN),
+        302,
+        {"triage": "acknowledged"},
+    ),
+    Page("POST", "/admin/reviews/copilotprompt/{prompt}/change/", (RULES, ADMIN), 302, {"status": "ready"}),
 ]

@@ -178,6 +178,17 @@ def test_health_is_checked_without_a_reason_and_without_a_journal_row():
     assert current_revision() == before
 
 
+@pytest.mark.parametrize("action", ["change", "toggle"])
+def test_health_is_checked_of_plugins_that_may_be_changed_only(action):
+    make_plugins()
+    user = make_user("viewer")
+    mine, other = Plugin.objects.get(name="patterns"), Plugin.objects.get(name="secrets")
+    grant(action=action, holder=user, target=mine)
+    said_to_user = said(run(sign_in(user), "check_now", [mine, other], index="0"))
+    assert ("patterns: Healthy." in said_to_user) is (action == "change")
+    assert "secrets: Healthy." not in said_to_user
+
+
 def test_assignments_are_ended_and_kept():
     make_persona("security")
     rules = [make_rule(), make_rule()]

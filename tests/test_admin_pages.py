@@ -15,7 +15,6 @@ from personas.models import Persona, PersonaRuleAssignment
 from plugins.forms import draw, fits, prune
 from plugins.models import Plugin
 from plugins.services import check_health
-from reviews.models import DiscoveredIssue, ReviewSession
 from rules.models import AnalysisRule
 from tests.admin_client import address, sign_in, text
 from tests.factories import (
@@ -28,6 +27,7 @@ from tests.factories import (
     make_rule,
     make_user,
 )
+from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 pytestmark = pytest.mark.django_db
 
@@ -72,14 +72,10 @@ def test_every_page_of_every_model_opens(browser):
     make_governance_rule()
     for plugin in Plugin.objects.all():
         check_health(plugin)
-    session = ReviewSession.objects.create(
-        codebase="app", root="/app", revision=1, started_by="ada", status="completed", seconds=1.5,
-        counts={"by_severity": {"high": 1}},
-    )  # fmt: skip
-    DiscoveredIssue.objects.create(
-        session=session, rule_name=rule.name, rule_type="security", severity="high", path="a.py", message="eval",
-        personas=["security"], start_line=1, start_column=1, end_line=1, end_column=5,
-    )  # fmt: skip
+    make_session()
+    session = make_session()
+    make_issue(session, make_finding())
+    make_prompt(session)
     opened = 0
     for model, model_admin in admin.site._registry.items():
         assert isinstance(model_admin, ChangeSetAdmin | ReadOnlyAdmin), model
@@ -103,7 +99,9 @@ def test_a_sign_in_without_an_address_leads_to_the_overview(client):
 
 def test_the_links_of_the_overview_lead_to_lists(browser):
     rule = make_rule()
-    session = ReviewSession.objects.create(codebase="a", root="/a", revision=1, started_by="ada", status="completed")
+    make_session()
+    session = make_session()
+    make_prompt(session, status="ready")
     make_override(rule.name)
     page = browser.get(reverse("admin:index")).content.decode()
     links = [
@@ -115,7 +113,7 @@ def test_the_links_of_the_overview_lead_to_lists(browser):
 
 
 def test_what_has_no_history_offers_none(browser):
-    session = ReviewSession.objects.create(codebase="a", root="/a", revision=1, started_by="ada")
+    session = make_session()
     assert address("history", session) not in browser.get(address("change", session)).content.decode()
     assert browser.get(address("history", session)).status_code == 404
 
@@ -139,10 +137,7 @@ def test_the_overview_counts_rules_and_tells_of_the_last_review(browser):
     make_rule(severity="critical")
     make_rule(severity="critical", enabled=False)
     make_override()
-    ReviewSession.objects.create(
-        codebase="shop", root="/shop", revision=1, started_by="ada", status="completed", files_analyzed=12,
-        counts={"by_severity": {"critical": 2, "low": 5}},
-    )  # fmt: skip
+    make_session(files_analyzed=12, counts={"by_severity": {"critical": 2, "low": 5}})
     found = text(browser.get(reverse("admin:index")))
     assert "1 enabled · 1 disabled" in found
     assert "7 findings in shop" in found

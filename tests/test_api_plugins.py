@@ -70,6 +70,13 @@ def test_a_plugin_that_was_not_looked_at_says_so(manager):
         "status": "unknown",
         "checked_at": None,
         "detail": "Not looked at yet.",
+        "executables": [],
+        "last_run_at": None,
+        "last_run": None,
+        "runs": 0,
+        "failed_runs": 0,
+        "p95_seconds": None,
+        "failure": "",
     }
 
 

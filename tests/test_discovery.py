@@ -258,6 +258,41 @@ def test_a_hostile_gitignore_costs_little(tmp_path: Path) -> None:
     assert len(paths(tmp_path)) == 51
 
 
+def test_only_the_wanted_paths_are_looked_at(tmp_path: Path) -> None:
+    make(tmp_path, {".gitignore": "*.log\n", "a.py": "", "b.py": "", "src/a.py": "", "src/b/c.py": "", "x.log": ""})
+    make(tmp_path, {"other/a.py": "", "x.py/b.py": "", "y.log": ""})
+    (tmp_path / "link.py").symlink_to("a.py")
+    (tmp_path / "other.py").symlink_to("a.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    wanted = ["a.py", "src/b/c.py", "x.log", "gone/d.py", "link.py", "x.py"]
+    found = discover(tmp_path, only=wanted)
+    assert [entry.path for entry in found] == ["a.py", "src/b/c.py"]
+    assert found.skipped == {"ignored": 1, "symlink": 1}
+    assert paths(tmp_path, only=[]) == []
+    assert paths(tmp_path / "a.py", only=["a.py"]) == ["a.py"]
+    assert paths(tmp_path / "a.py", only=["b.py"]) == []
+
+
+def test_a_link_to_itself_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("self")
+    found = discover(tmp_path)
+    assert list(found) == []
+    assert found.skipped == {"symlink": 1}
+
+
+def test_a_device_is_counted_and_never_opened() -> None:
+    found = discover(Path("/dev"), only=["null", "zero", "random"])
+    assert list(found) == []
+    assert found.skipped == {"special": 3}
+
+
+def test_a_huge_sparse_file_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(100 << 20)
+    (entry,) = discover(tmp_path)
+    assert read(entry) is Skip.TOO_LARGE
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="compares with git")
 @pytest.mark.parametrize("seed", range(12))
 def test_git_ignores_the_same_files(tmp_path: Path, seed: int) -> None:

@@ -12,9 +12,10 @@ from django.test import Client
 from governance_config.documentation import write_document
 from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import PersonaRuleAssignment
-from reviews.models import DiscoveredIssue, ReviewSession
+from reviews.models import CopilotPrompt, ReviewSession, TrackedFinding
 from rules.models import AnalysisRule
 from tests.factories import api_client, make_governance_rule, make_override, make_persona, make_rule, make_user
+from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 CONFIG = "/api/v1/config"
 RULE = """id name title description rule_type severity plugin configuration file_types file_patterns exclude_patterns
@@ -30,6 +31,15 @@ CHANGE_FILTERS = "filter_type entity_type entity_id changed_by batch since until
 ASSIGNMENT = "rule_id rule_name persona_name confidence_score assignment_reason"
 STATE = "component_name configuration last_updated"
 LIST = "skip limit search"
+REVIEWS = "/api/v1/reviews"
+SESSION = """id codebase codebase_id root revision status waiting scope exclude started_by started_at finished_at
+    files_done files_total files_analyzed files_skipped rules_run counts failures plugin_runs cancel_requested"""
+ISSUE = """id finding key state triage rule_name rule_type severity plugin personas path start_line start_column
+    end_line end_column message snippet suppressed suppression_reason suppressed_until"""
+FINDING = """id key codebase codebase_id rule_name rule_type severity path line message presence suppressed triage
+    triage_reason triaged_by triaged_at first_session last_session first_seen_at last_seen_at resolved_at"""
+FINDING_FILTERS = "rule_name rule_type severity min_severity triage suppressed path"
+PROMPT = "id session codebase name title persona status severity rule_names finding_keys paths revision"
 
 # route, method, status, fields of the answer (of each result of a list), query parameters
 PROMISES = [
@@ -46,6 +56,7 @@ PROMISES = [
     (f"{CONFIG}/plugins/{{name}}", "get", 200, PLUGIN, ""),
     (f"{CONFIG}/plugins/{{name}}", "patch", 200, PLUGIN, ""),
     (f"{CONFIG}/plugins/{{name}}/toggle", "post", 200, PLUGIN, "enabled"),
+    (f"{CONFIG}/plugins/{{name}}/check", "post", 200, PLUGIN, ""),
     (f"{CONFIG}/personas", "get", 200, PERSONA, f"{LIST} ordering"),
     (f"{CONFIG}/personas", "post", 201, PERSONA, ""),
     (f"{CONFIG}/personas/{{name}}", "get", 200, PERSONA, ""),
@@ -76,9 +87,23 @@ PROMISES = [
     (f"{CONFIG}/ui-state/{{component}}", "delete", 204, "", ""),
     ("/api/v1/me", "get", 200, "username roles permissions may", ""),
     ("/api/v1/schema", "get", 200, "", ""),
-    ("/api/v1/reviews/sessions", "get", 200, "id codebase revision status counts", LIST),
-    ("/api/v1/reviews/sessions/{id}", "get", 200, "id codebase revision status counts", ""),
-    ("/api/v1/reviews/sessions/{session_id}/issues", "get", 200, "rule_name severity personas path start_line", LIST),
+    (f"{REVIEWS}/sessions", "get", 200, SESSION, f"{LIST} status scope codebase codebase_id started_by since until"),
+    (f"{REVIEWS}/sessions", "post", 201, SESSION, ""),
+    (f"{REVIEWS}/sessions/{{id}}", "get", 200, SESSION, ""),
+    (f"{REVIEWS}/sessions/{{id}}", "delete", 204, "", ""),
+    (f"{REVIEWS}/sessions/{{id}}/cancel", "post", 200, SESSION, ""),
+    (f"{REVIEWS}/sessions/{{id}}/compare", "get", 200, "counts new fixed unchanged suppressed", "with skip limit"),
+    (f"{REVIEWS}/sessions/{{session_id}}/issues", "get", 200, ISSUE, f"{LIST} state plugin persona {FINDING_FILTERS}"),
+    (f"{REVIEWS}/sessions/{{session_id}}/issues/{{id}}", "get", 200, f"{ISSUE} context_start context", ""),
+    (f"{REVIEWS}/findings", "get", 200, FINDING, f"{LIST} codebase codebase_id key presence {FINDING_FILTERS}"),
+    (f"{REVIEWS}/findings/{{id}}", "get", 200, f"{FINDING} decisions last_issue", ""),
+    (f"{REVIEWS}/findings/triage", "post", 200, "applied results", ""),
+    (f"{REVIEWS}/codebases", "get", 200, "id name root last_session open_findings", LIST),
+    (f"{REVIEWS}/codebases/{{id}}", "get", 200, "id name root last_session open_findings", ""),
+    (f"{REVIEWS}/prompts", "get", 200, PROMPT, f"{LIST} session codebase persona status severity"),
+    (f"{REVIEWS}/prompts/{{id}}", "get", 200, f"{PROMPT} body", ""),
+    (f"{REVIEWS}/prompts/{{id}}", "patch", 200, f"{PROMPT} body", ""),
+    (f"{REVIEWS}/prompts/{{id}}/file", "get", 200, "", ""),
     ("/healthz", "get", 200, "status", ""),
     ("/readyz", "get", 200, "status revision", ""),
 ]
@@ -93,6 +118,9 @@ BODIES = [
     (f"{CONFIG}/ui-state/{{component}}", "put", "configuration"),
     (f"{CONFIG}/rollback", "post", "to_revision to_time batch change mode planned_at change_reason"),
     ("/api/v1/auth/token", "post", "username password"),
+    (f"{REVIEWS}/sessions", "post", "root codebase exclude"),
+    (f"{REVIEWS}/findings/triage", "post", "ids triage reason"),
+    (f"{REVIEWS}/prompts/{{id}}", "patch", "status"),
 ]
 
 
@@ -143,7 +171,6 @@ def test_every_described_route_is_promised(document):
         ("/api/v1/schema.json", "get"),
         (f"{CONFIG}/personas/assignments/{{id}}", "get"),
         (f"{CONFIG}/personas/assignments/{{id}}", "delete"),
-        ("/api/v1/reviews/sessions/{session_id}/issues/{id}", "get"),
     }
     described = {(route, method) for route, item in document["paths"].items() for method in item}
     assert described == promised | beside
@@ -201,9 +228,12 @@ def administrator():
     rule = make_rule()
     make_governance_rule()
     make_override(rule.name, status="active", enabled=True, approved_by="chief")
-    session = ReviewSession.objects.create(codebase="shop", root="/srv/shop", revision=1, started_by="ci")
-    place = {"start_line": 1, "start_column": 1, "end_line": 1, "end_column": 5}
-    session.issues.create(rule_name=rule.name, rule_type="security", severity="high", path="a.py", message="m", **place)
+    before, session = make_session(), make_session()
+    finding = make_finding(first_session=before, last_session=session)
+    for each in (before, session):
+        make_issue(each, finding)
+    finding.decisions.create(old_triage="open", new_triage="acknowledged", decided_by="ada")
+    make_prompt(session)
     client = api_client(make_user("administrator"))
     client.put(f"{CONFIG}/ui-state/editor", {"configuration": {"a": 1}})
     return client
@@ -211,6 +241,7 @@ def administrator():
 
 @pytest.mark.django_db
 def test_every_answer_is_what_is_described(document, administrator):
+    before, session = ReviewSession.objects.order_by("id")
     keys = {
         f"{CONFIG}/analysis-rules/{{id}}": AnalysisRule.objects.get().pk,
         f"{CONFIG}/plugins/{{name}}": "patterns",
@@ -220,9 +251,13 @@ def test_every_answer_is_what_is_described(document, administrator):
         f"{CONFIG}/governance-overrides/{{id}}": GovernanceRuleOverride.objects.get().pk,
         f"{CONFIG}/audit-trail/{{revision}}": 1,
         f"{CONFIG}/ui-state/{{component}}": "editor",
-        "/api/v1/reviews/sessions/{id}": ReviewSession.objects.get().pk,
-        "/api/v1/reviews/sessions/{session_id}/issues": ReviewSession.objects.get().pk,
-        "/api/v1/reviews/sessions/{session_id}/issues/{id}": None,
+        f"{REVIEWS}/sessions/{{id}}": session.pk,
+        f"{REVIEWS}/sessions/{{id}}/compare": session.pk,
+        f"{REVIEWS}/sessions/{{session_id}}/issues": session.pk,
+        f"{REVIEWS}/sessions/{{session_id}}/issues/{{id}}": None,
+        f"{REVIEWS}/findings/{{id}}": TrackedFinding.objects.get().pk,
+        f"{REVIEWS}/codebases/{{id}}": session.tracked_codebase_id,
+        f"{REVIEWS}/prompts/{{id}}": CopilotPrompt.objects.get().pk,
     }
     for route, item in document["paths"].items():
         if "get" not in item or "json" not in str(item["get"]["responses"]["200"]["content"]):
@@ -231,8 +266,8 @@ def test_every_answer_is_what_is_described(document, administrator):
         if "{" in route:
             address = re.sub(r"\{\w+\}", str(keys[route]), route, count=1)
             if keys[route] is None:
-                issue = DiscoveredIssue.objects.get()
-                address = f"/api/v1/reviews/sessions/{issue.session_id}/issues/{issue.pk}"
+                address = f"{REVIEWS}/sessions/{session.pk}/issues/{session.issues.get().pk}"
+        address += f"?with={before.pk}" if address.endswith("/compare") else ""
         response = administrator.get(address)
         assert response.status_code == 200, (address, response.content)
         described = item["get"]["responses"]["200"]

@@ -22,14 +22,18 @@ from django.test.utils import CaptureQueriesContext
 from audit.models import ConfigurationAuditLog
 from overrides import effective
 from personas.models import PersonaRuleAssignment
+from reviews.models import CopilotPrompt, DiscoveredIssue, ReviewSession, TrackedFinding
 from rules.models import AnalysisRule
 from tests.factories import api_client, build_rule, make_override, make_persona, make_rule, make_user
+from tests.review_factories import build_finding, build_issue, build_prompt, make_issue, make_session
 
 pytestmark = pytest.mark.django_db
 
 FILE = Path(__file__).parent / "query_counts.json"
 CONFIG = "/api/v1/config"
 FEW, MANY = 10, 10_000
+REVIEWED = "/api/v1/reviews"
+REVIEWS = 12
 
 
 def fill_database(count: int) -> list[AnalysisRule]:
@@ -47,15 +51,35 @@ def fill_database(count: int) -> list[AnalysisRule]:
     return [first, *rules]
 
 
+def fill_reviews(count: int) -> ReviewSession:
+    """Reviews of a codebase with `count` findings between them, the last of which has most, and as many prompts."""
+    for _ in range(REVIEWS):
+        session = make_session()
+    codebase = session.tracked_codebase
+    findings = TrackedFinding.objects.bulk_create(
+        [build_finding(codebase, last_session=session) for _ in range(count)], batch_size=500
+    )
+    DiscoveredIssue.objects.bulk_create([build_issue(session, finding) for finding in findings], batch_size=500)
+    make_issue(ReviewSession.objects.earliest("id"), findings[0])
+    CopilotPrompt.objects.bulk_create([build_prompt(session) for _ in range(count)], batch_size=500)
+    return session
+
+
 def measure(count: int) -> dict[str, int]:
     """Statements of each endpoint, with `count` rules. Savepoints of the test's own transaction are not counted."""
     rules = fill_database(count)
+    session = fill_reviews(count)
+    before, issue = ReviewSession.objects.earliest("id"), session.issues.first()
+    finding, prompt = issue.finding, session.prompts.first()
+    reviews = f"{REVIEWED}/sessions/{session.pk}"
     user = make_user("administrator")
     api, admin = api_client(user), Client()
     admin.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     rule, assignment = rules[0].pk, PersonaRuleAssignment.objects.first().pk
     revision = ConfigurationAuditLog.objects.first().revision
     bulk = {"updates": [{"id": item.pk, "severity": "low"} for item in rules[:FEW]]}
+    some = list(TrackedFinding.objects.values_list("pk", flat=True)[: FEW // 2])
+    triage = {"ids": some, "triage": "wont_fix", "reason": "Legacy."}
     assign = {"rule_id": rule, "persona_name": "guest"}
 
     def read_cold(path: str) -> Any:
@@ -88,6 +112,24 @@ def measure(count: int) -> dict[str, int]:
         "admin: index": lambda: admin.get("/admin/"),
         "admin: rules": lambda: admin.get("/admin/rules/analysisrule/?plugin__name=none"),
         "admin: rule": lambda: admin.get(f"/admin/rules/analysisrule/{rule}/change/"),
+        "list sessions": lambda: api.get(f"{REVIEWED}/sessions?limit=5"),
+        "get session": lambda: api.get(reviews),
+        "compare sessions": lambda: api.get(f"{reviews}/compare?with={before.pk}&limit=5"),
+        "list issues": lambda: api.get(f"{reviews}/issues?limit=5&min_severity=low&triage=open"),
+        "get issue": lambda: api.get(f"{reviews}/issues/{issue.pk}"),
+        "list findings": lambda: api.get(f"{REVIEWED}/findings?limit=5&codebase=shop"),
+        "get finding": lambda: api.get(f"{REVIEWED}/findings/{finding.pk}"),
+        "list codebases": lambda: api.get(f"{REVIEWED}/codebases"),
+        "list prompts": lambda: api.get(f"{REVIEWED}/prompts?limit=5"),
+        "get prompt": lambda: api.get(f"{REVIEWED}/prompts/{prompt.pk}"),
+        "triage of 5": lambda: api.post(f"{REVIEWED}/findings/triage", triage),
+        "admin: sessions": lambda: admin.get("/admin/reviews/reviewsession/"),
+        "admin: session": lambda: admin.get(f"/admin/reviews/reviewsession/{session.pk}/change/"),
+        "admin: issues": lambda: admin.get(f"/admin/reviews/discoveredissue/?session__id__exact={session.pk}"),
+        "admin: issue": lambda: admin.get(f"/admin/reviews/discoveredissue/{issue.pk}/change/"),
+        "admin: findings": lambda: admin.get("/admin/reviews/trackedfinding/"),
+        "admin: compare": lambda: admin.get(f"/admin/reviews/reviewsession/{session.pk}/compare/?with={before.pk}"),
+        "admin: prompts": lambda: admin.get("/admin/reviews/copilotprompt/"),
         "admin: journal": lambda: admin.get("/admin/audit/configurationauditlog/"),
     }
     counts = {}

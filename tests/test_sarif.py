@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from plugins.contract import Finding, RuleSpec
-from reviews import report, sarif
+from reviews import limits, report, sarif
 from reviews.discovery import discover
 from reviews.engine import Failure, Result, run
 from reviews.fingerprints import fingerprint_lines
@@ -217,7 +217,9 @@ def test_times_are_utc_and_the_run_has_an_identity(tmp_path: Path) -> None:
     run_ = document(review(tmp_path), tmp_path)["runs"][0]
     assert run_["invocations"][0]["startTimeUtc"] == "2026-01-02T01:04:05.678Z"
     assert run_["invocations"][0]["endTimeUtc"] == "2026-01-02T01:04:09.000Z"
-    assert run_["automationDetails"]["id"].startswith("code-review/42-")
+    assert run_["automationDetails"] == {"id": "code-review/"}
+    run_ = document(review(tmp_path), tmp_path, codebase="/group/the shop\n/")["runs"][0]
+    assert run_["automationDetails"] == {"id": "code-review/group/the shop-/"}
 
 
 def test_paths_can_be_told_from_the_root_of_a_repository_above(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_paths_can_be_told_from_the_root_of_a_repository_above(tmp_path: Path) -
 def test_more_results_than_github_takes_leave_out_the_least_severe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sarif, "MAX_RESULTS", 3)
+    monkeypatch.setattr(limits, "MAX_RESULTS", 3)
     (tmp_path / "a.py").write_text("TODO\nTODO\neval(1)\nTODO\neval(2)\n")
     run_ = document(review(tmp_path), tmp_path)["runs"][0]
     regions = [each["locations"][0]["physicalLocation"]["region"] for each in run_["results"]]
@@ -414,6 +416,16 @@ def test_a_reviewed_file_cannot_drive_the_terminal(hostile: Path) -> None:
     assert not any(line.startswith("line.py") for line in lines_of(result))
 
 
+def test_a_reviewed_file_cannot_command_a_pipeline(tmp_path: Path) -> None:
+    for name in ("::set-output name=a::b.py", " ::add-mask::a.py", ":", "a ##[set-output name=a;]b.py"):
+        (tmp_path / name).write_text("TODO\n")
+    result = review(tmp_path)
+    result.failures = [Failure("patterns", None, "##[debug]a.py", "##[add-mask]a")]
+    lines = lines_of(result)
+    assert len(lines) == 7
+    assert not any(line.lstrip().startswith("::") or "##[" in line for line in lines)
+
+
 def test_text_that_runs_backwards_is_shown_as_its_escape() -> None:
     assert report.escape("if access\u202e\u2066// check\u2069") == "if access\\u202e\\u2066// check\\u2069"
     assert report.escape("tab\tand é 日本 😀") == "tab and é 日本 😀"
@@ -470,6 +482,7 @@ def test_json_holds_the_whole_result(tmp_path: Path) -> None:
     result = review(tmp_path)
     result.failures = [Failure("patterns", None, "a.py", "odd")]
     made = report.to_json(result, rules=RULES, revision=42, session=7, root="/src", started_at=STARTED)
+    unseen = {"code": "", "key": "", "state": "new", "triage": "open", "suppressed": None}
     assert json.loads(json.dumps(made)) == {
         "revision": 42,
         "session": 7,
@@ -481,18 +494,21 @@ def test_json_holds_the_whole_result(tmp_path: Path) -> None:
             "by_severity": {"critical": 1, "high": 0, "medium": 0, "low": 0, "info": 1},
             "by_persona": {"reliability": 1, "security": 1, "unassigned": 1},
             "by_rule": {"bare": 1, "python-eval-call": 1},
+            "by_state": {"new": 2, "existing": 0, "reappeared": 0, "fixed": 0, "rule_removed": 0},
+            "suppressed": 0,
+            "dismissed": 0,
         },
         "findings": [
             {
                 "rule": "bare", "severity": "info", "rule_type": "style", "personas": [], "path": "a.py",
                 "start_line": 1, "start_column": 1, "end_line": 1, "end_column": 5,
-                "message": "bare", "snippet": "TODO",
+                "message": "bare", "snippet": "TODO", **unseen,
             },
             {
                 "rule": "python-eval-call", "severity": "critical", "rule_type": "security",
                 "personas": ["security", "reliability"], "path": "a.py",
                 "start_line": 2, "start_column": 3, "end_line": 2, "end_column": 10,
-                "message": "Text is run as code here.", "snippet": "eval(1)",
+                "message": "Text is run as code here.", "snippet": "eval(1)", **unseen,
             },
         ],
         "failures": [{"plugin": "patterns", "rule": None, "path": "a.py", "message": "odd"}],

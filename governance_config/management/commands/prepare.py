@@ -39,9 +39,16 @@ class Command(GovernedCommand):
     def act(self, user: Any, **options: Any) -> None:
         password = self._read_password()
         sync_plugins()
+        self._make_review_root()
         self._load_starter()
         self._create_administrator(password)
         self._review_own_source()
+
+    def _make_review_root(self) -> None:
+        """The folder below which reviews may be started; other ones than the default are there already."""
+        default = settings.HOME / "codebases"
+        if default in settings.REVIEW_ROOTS:
+            default.mkdir(exist_ok=True)
 
     def _load_starter(self) -> None:
         if AnalysisRule.objects.exists():

@@ -7,7 +7,7 @@ from typing import Any
 from audit.commands import GovernedCommand
 from audit.permissions import require
 from plugins.models import Plugin
-from plugins.services import check_health, sync_plugins
+from plugins.services import check_all, sync_plugins
 
 
 class Command(GovernedCommand):
@@ -16,8 +16,8 @@ class Command(GovernedCommand):
     def act(self, user: Any, **options: Any) -> None:
         require(user, "change", Plugin)
         created = sync_plugins()
-        for plugin in Plugin.objects.all():
-            health = check_health(plugin)
+        plugins = list(Plugin.objects.all())
+        for plugin, health in zip(plugins, check_all(plugins), strict=True):
             state = "enabled" if plugin.enabled else "disabled"
             new = " (new)" if plugin.name in created else ""
             self.stdout.write(f"{plugin.name}: {state}, {health.status}{new} - {health.detail}")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 from rich.console import Console
@@ -21,28 +17,21 @@ from audit.changes import current_origin
 from audit.commands import GovernedCommand
 from audit.errors import NotPermitted
 from audit.permissions import require
-from reviews import report, sarif
-from reviews.discovery import RootError
-from reviews.engine import SEVERITIES, rank
+from reviews import copilot_report, report
+from reviews.changes import ChangesError
+from reviews.choices import SessionStatus
+from reviews.codebases import Baseline, NoBaseline, find_baseline, make_key
+from reviews.discovery import RootError, discover
+from reviews.engine import rank
+from reviews.export import ExportError
+from reviews.issues import Listing, list_issues
+from reviews.management import options as arguments
+from reviews.management import output
 from reviews.models import ReviewSession
 from reviews.sessions import Review, review
 
 logger = logging.getLogger(__name__)
-FOUND, WRONG_USE, BROKEN = 1, 2, 3
-
-EPILOG = """\
-exit codes:
-  0  reviewed: no finding at or above --fail-on (without --fail-on: whatever was found)
-  1  reviewed: at least one finding at or above --fail-on
-  2  not reviewed: wrong use, or the path cannot be read
-  3  not reviewed, or not completely: the database is not there, an analyzer failed (--strict), or a fault
-
-examples:
-  ./code-review src
-  ./code-review . --fail-on high
-  ./code-review . --format sarif --output review.sarif
-  ./code-review . --format json | jq .counts
-"""
+FOUND, WRONG_USE, BROKEN = 1, output.WRONG_USE, 3
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter):
@@ -55,12 +44,16 @@ class _HelpFormatter(RawDescriptionHelpFormatter):
 class Command(GovernedCommand):
     help = (
         "Review the files of a folder (or one file) by the enabled rules, store the session with its findings, "
-        "and print them: as tables on a terminal, one line for each finding when piped. .gitignore files at and below "
-        "PATH are respected. The configuration is frozen at one revision while the review runs."
+        "and print them: as tables on a terminal, one line for each finding when piped. Each finding is compared with "
+        "those of earlier reviews of the same codebase: it is new, existing or reappeared, and others are fixed. "
+        ".gitignore files at and below PATH are respected. The configuration is frozen at one revision while the "
+        "review runs."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
-        parser = super().create_parser(prog_name, subcommand, epilog=EPILOG, formatter_class=_HelpFormatter, **kwargs)
+        parser = super().create_parser(
+            prog_name, subcommand, epilog=arguments.EPILOG, formatter_class=_HelpFormatter, **kwargs
+        )
         if os.environ.get("CODE_REVIEW_SCRIPT") == "1":
             # What the person at the terminal typed.
             parser.prog = "code-review"
@@ -68,23 +61,7 @@ class Command(GovernedCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("path", metavar="PATH", type=Path, help="the folder or file to review")
-        parser.add_argument("--format", choices=["table", "json", "sarif"], default="table", help="default: table")
-        parser.add_argument("--output", metavar="FILE", type=Path, help="write the document to FILE, the table as well")
-        parser.add_argument("--fail-on", choices=list(SEVERITIES), metavar="SEVERITY", help="; ".join(
-            ["exit 1 when a finding is at least this severe", ", ".join(SEVERITIES)]
-        ))  # fmt: skip
-        parser.add_argument(
-            "--exclude",
-            action="append",
-            default=[],
-            metavar="PATTERN",
-            help="leave out, as a line of a .gitignore (repeat)",
-        )
-        parser.add_argument(
-            "--show", type=read_count, default=report.SHOWN, metavar="N", help="findings in the table (default 50)"
-        )
-        parser.add_argument("--strict", action="store_true", help="exit 3 when an analyzer failed on anything")
+        arguments.add_arguments(parser, output.FORMATS)
 
     def act(self, user: Any, **options: Any) -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -93,20 +70,23 @@ class Command(GovernedCommand):
                 stream.reconfigure(errors="backslashreplace")
         try:
             require(user, "run", ReviewSession)
-            errors = Console(stderr=True)
-            with report.show_progress(errors) as progress:
-                done = review(
-                    options["path"],
-                    started_by=current_origin().actor()[1],
-                    exclude=options["exclude"],
-                    progress=progress,
-                )
-            self._write(done, options)
+            copilot_report.check_options(options)
+            done, listing = self._review(options)
+            output.write(
+                done,
+                listing,
+                form=options["format"],
+                output=options["output"],
+                also=options["write"],
+                fail_on=options["fail_on"] or "",
+                show=options["show"],
+                stdout=self.stdout,
+                tell=self.tell,
+            )
+            differs = copilot_report.deliver(done.session, done.root, options, self.tell)
             if not done.result.files_analyzed:
                 self.tell(f"No file was reviewed: nothing at {options['path']} that an enabled rule asks for.")
-        except RootError as error:
-            raise CommandError(str(error), returncode=WRONG_USE) from error
-        except NotPermitted as error:
+        except (RootError, ChangesError, NoBaseline, NotPermitted, ExportError) as error:
             raise CommandError(str(error), returncode=WRONG_USE) from error
         except (CommandError, DatabaseError):
             raise
@@ -120,87 +100,44 @@ class Command(GovernedCommand):
             raise CommandError(f"The review failed: {type(error).__name__}: {error}", returncode=BROKEN) from error
         if options["strict"] and done.result.failures:
             sys.exit(BROKEN)
-        if options["fail_on"] and any_at_least(done, options["fail_on"]):
+        if differs or (options["fail_on"] and any_at_least(done, listing, options["fail_on"])):
             sys.exit(FOUND)
 
-    def _write(self, done: Review, options: dict[str, Any]) -> None:
-        form, output = options["format"], options["output"]
-        console = Console(file=self.stdout._out)
-        if form != "table":
-            text = json.dumps(make_document(done, form), indent=2) + "\n"
-            if output is None:
-                self.stdout.write(text, ending="")
-                return
-            write_file(output, text)
-        elif output is not None:
-            with open_output(output) as file:
-                self._print(done, Console(file=file, width=120), None)
-        # With the document in a file, a person at the terminal still wants to see what was found.
-        self._print(done, console, options["show"])
-        if output is not None:
-            self.tell(f"Wrote {output}.")
-
-    def _print(self, done: Review, console: Console, show: int | None) -> None:
-        personas = sorted({persona for rule in done.rules for persona in rule.personas})
-        report.print_table(
-            done.result, rules=done.rules, personas=personas, console=console, show=show, revision=done.session.revision
+    def _review(self, options: dict[str, Any]) -> tuple[Review, Listing]:
+        """The review, and which of its findings are told."""
+        baseline = self._find_baseline(options)
+        with report.show_progress(Console(stderr=True)) as progress:
+            done = review(
+                options["path"],
+                started_by=current_origin().actor()[1],
+                codebase_name=options["codebase"] or "",
+                exclude=options["exclude"],
+                base_ref=options["base"],
+                jobs=options["jobs"],
+                use_cache=not options["no_cache"],
+                progress=progress,
+            )
+        if done.session.status == SessionStatus.CANCELLED:
+            raise CommandError("The review was cancelled.", returncode=BROKEN)
+        return done, list_issues(
+            done.issues,
+            gone=done.gone,
+            baseline=baseline.keys if baseline else None,
+            show_suppressed=options["show_suppressed"],
         )
 
+    def _find_baseline(self, options: dict[str, Any]) -> Baseline | None:
+        """What the findings are compared with: looked up before this review is a part of it."""
+        if options["baseline"] is None:
+            return None
+        key = make_key(discover(options["path"]).root, options["codebase"] or "")
+        baseline = find_baseline(key, options["baseline"] or None)
+        if baseline is None:
+            self.tell("There is no earlier review of this codebase to compare with, so everything counts.")
+        return baseline
 
-def read_count(text: str) -> int:
-    """A number that is not negative. Raises `ValueError`."""
-    if not text.isdecimal():
-        raise ValueError
-    return int(text)
 
-
-read_count.__name__ = "number"  # how argparse calls it in its error
-
-
-def any_at_least(done: Review, severity: str) -> bool:
-    """Whether a finding is at least as severe as `severity`."""
+def any_at_least(done: Review, listing: Listing, severity: str) -> bool:
+    """Whether one of the findings that count is at least as severe as `severity`."""
     severities = {rule.name: rule.severity for rule in done.rules}
-    return any(rank(severities[finding.rule]) >= rank(severity) for finding in done.result.findings)
-
-
-def make_document(done: Review, form: str) -> dict[str, Any]:
-    """The review as JSON or SARIF."""
-    if form == "json":
-        return report.to_json(
-            done.result,
-            rules=done.rules,
-            revision=done.session.revision,
-            root=str(done.root),
-            started_at=done.started_at,
-            session=done.session.pk,
-        )
-    return sarif.document(
-        done.result,
-        done.rules,
-        tool_version=settings.VERSION,
-        revision=done.session.revision,
-        root=done.root,
-        started_at=done.started_at,
-        finished_at=done.finished_at,
-        base=find_repository(done.root),
-    )
-
-
-def find_repository(root: Path) -> Path | None:
-    """The folder at or above `root` that git keeps, which GitHub wants paths relative to; None if there is none."""
-    candidates: Sequence[Path] = [root, *root.parents]
-    return next((folder for folder in candidates if (folder / ".git").exists()), None)
-
-
-def open_output(path: Path) -> Any:
-    """`path`, open for writing."""
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"Cannot write {path}: {error.strerror}.", returncode=WRONG_USE) from error
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write `text` to `path`."""
-    with open_output(path) as file:
-        file.write(text)
+    return any(rank(severities[issue.finding.rule]) >= rank(severity) for issue in listing.counting)

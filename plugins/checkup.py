@@ -1,0 +1,70 @@
+"""Could a plugin run now? Looks at the machine, not at the database: package, programs, needs, settings, a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from plugins import isolation, masking, obstacles, registry, schemas
+from plugins.contract import Analyzer, RuleError
+from plugins.dependencies import Program
+from plugins.isolation import AnalyzerFailed
+
+HEALTHY, FAILING, MISSING = "healthy", "failing", "missing"
+
+
+class Look(NamedTuple):
+    """What was seen: a status, why in a sentence, and the programs that the analyzer runs."""
+
+    status: str
+    detail: str
+    programs: tuple[Program, ...] = ()
+
+
+def look(name: str, configuration: Mapping[str, Any], enabled: Collection[str]) -> Look:
+    """Look at the plugin `name` with its settings; `enabled` are the names of those that are on.
+
+    The analyzer is prepared without rules in a process of its own: one that hangs or crashes costs ten seconds at most.
+    """
+    analyzer = registry.analyzers().get(name)
+    if analyzer is None:
+        problem = registry.problems().get(name)
+        absent = "The package that provides this analyzer is not installed."
+        return Look(MISSING, f"Its analyzer {problem}." if problem else absent)
+    programs = tuple(obstacles.find_programs(name, again=True))
+    lacking = [program.problem for program in programs if program.problem]
+    if lacking:
+        return Look(MISSING, " ".join(f"{problem[:1].upper()}{problem[1:]}." for problem in lacking), programs)
+    complaint = _complain(name, analyzer, configuration, enabled)
+    if complaint:
+        return Look(FAILING, hide_secrets(complaint, name, configuration), programs)
+    return Look(HEALTHY, f"Version {analyzer.version} loads and accepts its settings.", programs)
+
+
+def hide_secrets(text: str, name: str, configuration: Mapping[str, Any]) -> str:
+    """`text` without the secret settings that the analyzer `name` may have put into its complaint."""
+    analyzer = registry.analyzers().get(name)
+    if analyzer is None:
+        return text
+    secrets = masking.list_texts(configuration, schemas.secret_fields(analyzer.configuration_schema))
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _complain(
+    name: str, analyzer: type[Analyzer], configuration: Mapping[str, Any], enabled: Collection[str]
+) -> str | None:
+    if name in enabled and (unmet := obstacles.list_unmet(name, enabled)):
+        return " ".join(dict.fromkeys(sentence for _, sentence in unmet))
+    misfits = schemas.errors(analyzer.configuration_schema, configuration)
+    if misfits:
+        told = " ".join(f"{pointer.strip('/') or 'all of them'}: {message}" for pointer, message in misfits)
+        return f"Its settings do not fit its schema: {told}"
+    try:
+        isolation.check(registry.source(name), configuration)
+    except RuleError as error:
+        return f"It refuses its settings: {error.message}"
+    except AnalyzerFailed as error:
+        return f"Version {analyzer.version} {error}."
+    return None
