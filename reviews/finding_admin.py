@@ -33,7 +33,7 @@ from audit.governed_admin import ReadOnlyAdmin
 from audit.listing import rank
 from audit.permissions import may, permitted
 from reviews.choices import Presence, Triage
-from reviews.figures import list_lines, mark_code
+from reviews.figures import list_lines
 from reviews.models import DiscoveredIssue, ReviewSession, TrackedFinding
 from reviews.triage_admin import WISHES, ReasonForm, TriageAdmin
 from rules.admin import RANK
@@ -137,11 +137,11 @@ class FindingPages(TriageAdmin, ReadOnlyAdmin):
         address = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[item.pk])
         context = {
             "item": item,
-            "issue": issue,
             "address": address,
-            "line": getattr(item, "start_line", 0) or item.line,
+            "codebase": self.name_codebase(item),
+            "line": issue.start_line if issue is not None else item.line,
+            "lines": list_lines(issue, IN_LISTS) if issue is not None else [],
         }
-        context["lines"] = list_lines(issue, IN_LISTS) if issue is not None else []
         return render_to_string("admin/reviews/cell.html", context)
 
     @admin.display(description="Rule", ordering="rule_name")
@@ -199,8 +199,6 @@ class FindingPages(TriageAdmin, ReadOnlyAdmin):
             "finding": finding,
             "lines": list_lines(issue) if issue is not None else [],
             "rule": rule,
-            "explained": mark_code(rule.description) if rule is not None else "",
-            "remedy": mark_code(rule.remediation) if rule is not None else "",
             "decisions": list(finding.decisions.order_by("-id")) if finding is not None else [],
             "wishes": [wish for wish in WISHES if wish.triage != finding.triage] if may_decide else [],
         }

@@ -54,7 +54,8 @@ class CopilotPromptAdmin(ReadOnlyAdmin):
         js = ["reviews/copy.js"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).select_related("session")
+        # A list does not show the texts; the page of one reads its own.
+        return super().get_queryset(request).select_related("session").defer("body")
 
     def has_change_permission(self, request: HttpRequest, obj: CopilotPrompt | None = None) -> bool:
         """Nothing of a prompt is edited: its status is moved by buttons."""

@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -27,7 +27,7 @@ from audit.filters import DaysFilter
 from audit.forms import list_refusals
 from audit.governed_admin import PermittedAdmin, ReadOnlyAdmin
 from audit.permissions import may
-from reviews.choices import UNFINISHED, IssueState, Scope, SessionStatus
+from reviews.choices import DISMISSED, UNFINISHED, IssueState, Scope, SessionStatus
 from reviews.codebases import make_key
 from reviews.comparison import WORST_FIRST, compare, find_before, find_comparable, list_history
 from reviews.figures import (
@@ -205,7 +205,8 @@ class ReviewSessionAdmin(ReadOnlyAdmin):
     @staticmethod
     def _choose(session: ReviewSession, before: ReviewSession | None) -> tuple[list[DiscoveredIssue], bool]:
         """The findings to look at first, and whether they are those that came since the last review."""
-        rows = worst(session.issues.filter(suppressed=False))
+        counting = Q(finding=None) | ~Q(finding__triage__in=DISMISSED)
+        rows = worst(session.issues.filter(counting, suppressed=False))
         fresh = list(rows.exclude(state=IssueState.EXISTING)[:SHOWN]) if before is not None else []
         return fresh or list(rows[:SHOWN]), bool(fresh)
 
