@@ -62,7 +62,7 @@ RULE = {
     "plugin": "patterns",
     "configuration": {"pattern": "x1"},
 }
-GOVERNANCE_RULE = {"name": "no-info", "condition": "new == null", "message": "No.", "enabled": False}
+GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No.", "enabled": False}
 CONFIG = "/api/v1/config"
 REVIEWS = "/api/v1/reviews"
 API = [
