@@ -9,7 +9,7 @@ from audit.api import ChangeViewSet, RollbackView
 from governance_config.access import MeView, TokenView
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
 from governance_config.ui_state import UiStateViewSet
-from overrides.api import ConfigurationView, ExportView, OverrideViewSet
+from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
 from reviews.api import (
@@ -25,6 +25,7 @@ config.register("analysis-rules", RuleWithPersonasViewSet, "analysis-rule")
 config.register("plugins", PluginViewSet, "plugin")
 config.register("personas/assignments", AssignmentViewSet, "assignment")
 config.register("personas", PersonaViewSet, "persona")
+config.register("governance-rules", GovernanceRuleViewSet, "governance-rule")
 config.register("governance-overrides", OverrideViewSet, "override")
 config.register("audit-trail", ChangeViewSet, "change")
 config.register("ui-state", UiStateViewSet, "ui-state")

@@ -19,7 +19,13 @@ GROUPS = (
             ("Copilot prompts", "smart_toy", "reviews.copilotprompt"),
         ),
     ),
-    ("Governance", (("Overrides", "hourglass_top", "overrides.governanceruleoverride"),)),
+    (
+        "Governance",
+        (
+            ("Overrides", "hourglass_top", "overrides.governanceruleoverride"),
+            ("Governance rules", "gavel", "overrides.governancerule"),
+        ),
+    ),
     (
         "Configuration",
         (

@@ -11,6 +11,7 @@ VIEW = [
     "plugins.view_plugin",
     "personas.view_persona",
     "personas.view_personaruleassignment",
+    "overrides.view_governancerule",
     "overrides.view_governanceruleoverride",
     "overrides.view_configuration",
     "reviews.view_reviewsession",
@@ -30,6 +31,7 @@ PERSONAS = [
     "personas.change_personaruleassignment",
     "personas.delete_personaruleassignment",
 ]
+GOVERNANCE = ["overrides.add_governancerule", "overrides.change_governancerule", "overrides.delete_governancerule"]
 OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_governanceruleoverride"]
 APPROVALS = ["overrides.approve_governanceruleoverride"]
 JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
@@ -49,6 +51,7 @@ ROLES: dict[str, list[str]] = {
         *RULES,
         *PLUGINS,
         *PERSONAS,
+        *GOVERNANCE,
         *OVERRIDE_REQUESTS,
         *APPROVALS,
         *JOURNAL,

@@ -264,6 +264,7 @@ SPECTACULAR_SETTINGS = {
         "RuleTypeEnum": "rules.choices.RuleType",
         "RuleStatusEnum": "rules.choices.RuleStatus",
         "OverrideStatusEnum": "overrides.choices.OverrideStatus",
+        "EnforcementEnum": "overrides.choices.Enforcement",
         "ReviewStatusEnum": "reviews.choices.SessionStatus",
         "IssueStateEnum": "reviews.choices.IssueState",
         "PresenceEnum": "reviews.choices.Presence",

@@ -1,22 +1,67 @@
-"""Which rules are set differently for a while, in the admin? Read only: an override is decided elsewhere."""
+"""What must changes satisfy, and which rules are set differently for a while, in the admin?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
 from django.template.loader import render_to_string
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from unfold.contrib.filters.admin import ChoicesCheckboxFilter
+from unfold.contrib.filters.admin import BooleanRadioFilter, ChoicesCheckboxFilter
 
-from audit.badges import draw_chip, draw_moment
+from audit.badges import draw_chip, draw_chips, draw_moment, draw_switch
+from audit.bulk_admin import BulkChange
 from audit.diffs import Difference, compare
 from audit.filters import DaysFilter
 from audit.governed_admin import ChangeSetAdmin, GovernedAdmin, ReadOnlyAdmin
 from overrides.choices import OverrideStatus
-from overrides.models import GovernanceRuleOverride
+from overrides.forms import GovernanceRuleForm
+from overrides.models import GovernanceRule, GovernanceRuleOverride
 from overrides.validation import merge_patch
+
+
+def _switch(enabled: bool) -> BulkChange:
+    def change(rule: GovernanceRule, cleaned: Mapping[str, Any]) -> None:
+        rule.enabled = enabled
+
+    return BulkChange(*(("Enable", "enabled") if enabled else ("Disable", "disabled")), change=change)
+
+
+@admin.register(GovernanceRule)
+class GovernanceRuleAdmin(GovernedAdmin):
+    """Governance rules: a condition, what it is about, and what happens to a change that does not satisfy it."""
+
+    form = GovernanceRuleForm
+    list_display = ("titled", "judges", "enforced", "switch")
+    list_display_links = ("titled",)
+    list_filter = (("enforcement", ChoicesCheckboxFilter), ("enabled", BooleanRadioFilter))
+    search_fields = ("name", "title", "message", "condition")
+    bulk_changes = {"enable": _switch(True), "disable": _switch(False)}
+    fieldsets = (
+        (None, {"fields": ("name", "title", "message", "enforcement", "enabled")}),
+        ("What it judges", {"fields": ("applies_to", "condition")}),
+        ("Proof", {"fields": ("examples",)}),
+    )
+
+    @admin.display(description="Rule", ordering="name")
+    def titled(self, rule: GovernanceRule) -> str:
+        return format_html('{}<span class="subtitle">{}</span>', rule.name, rule.title)
+
+    @admin.display(description="Judges")
+    def judges(self, rule: GovernanceRule) -> str:
+        kinds = rule.applies_to.get("change_types") or rule.applies_to.get("entity_types")
+        return draw_chips(kinds) if kinds else "every change"
+
+    @admin.display(description="Otherwise", ordering="enforcement")
+    def enforced(self, rule: GovernanceRule) -> str:
+        return rule.get_enforcement_display()
+
+    @admin.display(description="Enabled", ordering="enabled")
+    def switch(self, rule: GovernanceRule) -> str:
+        return draw_switch(rule.enabled)
 
 
 @admin.register(GovernanceRuleOverride)

@@ -1,8 +1,8 @@
-"""How are overrides, the configuration in force and exports read over HTTP?"""
+"""How are governance rules, overrides, the configuration in force and exports reached over HTTP?"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import django_filters
 from django.http import HttpResponse
@@ -16,15 +16,81 @@ from audit.exchange import dump, export_document
 from audit.listing import FlagFilter, KnownChoiceFilter
 from audit.permissions import require_holding
 from audit.problems import Entry, invalid
-from audit.serializers import ObjectField
-from audit.viewsets import ApiMixin, ReadViewSet, read_tags
-from overrides.choices import OverrideStatus, TargetType
+from audit.serializers import GovernedSerializer, ObjectField, StrictCharField, StrictSerializer
+from audit.viewsets import ApiMixin, GovernedViewSet, ReadViewSet, read_tags
+from overrides.choices import Enforcement, OverrideStatus, TargetType
 from overrides.effective import load_configuration
-from overrides.models import GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride
 
 VIEW_CONFIGURATION = "overrides.view_configuration"
 EXPORT_CONFIGURATION = "overrides.export_configuration"
 FORMS = {"yaml": "application/yaml", "json": "application/json"}
+
+
+class AppliesToSerializer(StrictSerializer):
+    """Which changes a governance rule judges; an empty list means any."""
+
+    entity_types = serializers.ListField(child=StrictCharField(), required=False, help_text="Such as analysis_rule.")
+    change_types = serializers.ListField(child=StrictCharField(), required=False, help_text="Such as rule_updated.")
+
+    def to_internal_value(self, data: Any) -> dict[str, list[str]]:
+        return {"entity_types": [], "change_types": [], **super().to_internal_value(data)}
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        return {"entity_types": [], "change_types": [], **instance}
+
+
+class VerdictExamplesSerializer(StrictSerializer):
+    """Changes that must pass and changes that must fail: any of `old`, `new`, `actor`, `change` and `facts`."""
+
+    def get_fields(self) -> dict[str, Any]:
+        return {name: serializers.ListField(child=ObjectField(), required=False) for name in ("pass", "fail")}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        return {"pass": [], "fail": [], **super().to_internal_value(data)}
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        return {"pass": [], "fail": [], **instance}
+
+
+class GovernanceRuleSerializer(GovernedSerializer):
+    """What every change of some kind must satisfy."""
+
+    id = serializers.IntegerField(read_only=True)
+    applies_to = AppliesToSerializer(required=False)
+    examples = VerdictExamplesSerializer(required=False)
+
+    class Meta:
+        model = GovernanceRule
+        fields = (
+            *("id", "name", "title", "applies_to", "condition", "message", "enforcement", "enabled", "examples"),
+            *GovernedSerializer.bookkeeping,
+            *GovernedSerializer.extra,
+        )
+        read_only_fields = GovernedSerializer.bookkeeping
+
+
+class GovernanceRuleFilters(django_filters.FilterSet):
+    """What a list of governance rules can be limited to."""
+
+    enforcement = KnownChoiceFilter(choices=Enforcement.choices)
+    enabled = FlagFilter()
+
+    class Meta:
+        model = GovernanceRule
+        fields: ClassVar[list[str]] = []
+
+
+class GovernanceRuleViewSet(GovernedViewSet):
+    """Governance rules: what changes must satisfy."""
+
+    queryset = GovernanceRule.objects.all()
+    serializer_class = GovernanceRuleSerializer
+    filterset_class = GovernanceRuleFilters
+    search_fields = ("name", "title", "message", "condition")
+    ordering = ("name",)
+    ordering_fields = {name: name for name in ("id", "name", "enforcement", "enabled", "created_at", "updated_at")}
+    object_actions = ("view", "change", "delete")
 
 
 class ApprovalSerializer(serializers.Serializer):

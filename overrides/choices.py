@@ -24,5 +24,13 @@ class OverrideStatus(TextChoices):
     REVOKED = "revoked", "Revoked"
 
 
+class Enforcement(TextChoices):
+    """What happens to a change that does not satisfy a governance rule."""
+
+    BLOCK = "block", "Refuse"
+    WARN = "warn", "Warn"
+    REQUIRE_OVERRIDE = "require_override", "Refuse without an approved waiver"
+
+
 OVERRIDABLE = ("severity", "enabled", "configuration", "message")
 """The fields of an analysis rule that an override may change."""

@@ -1,8 +1,11 @@
-"""Which rules are set differently for a while? Overrides, with who asked and who agreed."""
+"""What must a change satisfy, and which rules are set differently for a while? Governance rules and overrides."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
@@ -11,7 +14,81 @@ from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
-from overrides.choices import OverrideStatus, TargetType
+from overrides.choices import Enforcement, OverrideStatus, TargetType
+
+check_name = RegexValidator(
+    r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
+)
+
+
+def applies_to_everything() -> dict[str, list[str]]:
+    """What a governance rule judges unless it says otherwise."""
+    return {"entity_types": [], "change_types": []}
+
+
+def no_examples() -> dict[str, list[Any]]:
+    """Examples of a governance rule that has none yet."""
+    return {"pass": [], "fail": []}
+
+
+class GovernanceRule(GovernedModel):
+    """What every change of some kind must satisfy, whoever makes it and through whichever door."""
+
+    entity_type = "governance_rule"
+    noun = "governance_rule"
+    section = "governance_rules"
+    exchange_fields = tuple("name title applies_to condition message enforcement enabled examples".split())
+
+    name = models.CharField(
+        max_length=100, unique=True, validators=[check_name], help_text="The key in refusals and waivers; fixed."
+    )
+    title = models.CharField(max_length=200, blank=True)
+    applies_to = models.JSONField(
+        default=applies_to_everything,
+        blank=True,
+        help_text="Which changes are judged: entity_types such as analysis_rule, change_types such as rule_updated; "
+        "an empty list means any.",
+    )
+    condition = models.TextField(
+        help_text="CEL: true for a change that is acceptable. Sees old and new (null where there is none), actor, "
+        "change and facts."
+    )
+    message = models.TextField(help_text="What somebody is told whose change does not satisfy it.")
+    enforcement = models.CharField(
+        max_length=20,
+        choices=Enforcement.choices,
+        default=Enforcement.BLOCK,
+        help_text="Refuse such a change, only warn of it, or let it pass for whoever has an approved waiver.",
+    )
+    enabled = models.BooleanField(default=True)
+    examples = models.JSONField(
+        default=no_examples,
+        blank=True,
+        help_text="Changes that must pass and changes that must fail, run before it is stored.",
+    )
+
+    history = GovernedHistory(table_name="governance_rules_history")
+
+    class Meta(GovernedModel.Meta):
+        db_table = "governance_rules"
+        ordering = ["name"]
+        verbose_name = "governance rule"
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(name=""), name="governance_rule_has_a_name", violation_error_message="It needs a name."
+            ),
+            models.CheckConstraint(
+                condition=Q(enforcement__in=Enforcement.values),
+                name="enforcement_is_known",
+                violation_error_message="The enforcement is not known.",
+            ),
+        ]
+
+    def clean(self) -> None:
+        super().clean()
+        validation.check_governance_rule(
+            applies_to=self.applies_to, condition=self.condition, examples=self.examples, enabled=self.enabled
+        )
 
 
 class GovernanceRuleOverride(GovernedModel):
@@ -28,7 +105,12 @@ class GovernanceRuleOverride(GovernedModel):
     original_config = models.JSONField(
         default=dict, editable=False, help_text="The rule as it was when this was asked for."
     )
-    override_config = models.JSONField(default=dict, help_text="What is different: a merge patch on the rule.")
+    override_config = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What is different: a merge patch on the rule. Of a waiver, which object it is about: entity_type, "
+        "entity_id or entity_name; empty: any.",
+    )
     paths = models.JSONField(default=list, blank=True, help_text="Path globs it is limited to; empty: everywhere.")
     reason = models.TextField(help_text="Why this is needed.")
     status = models.CharField(max_length=20, choices=OverrideStatus.choices, default=OverrideStatus.DRAFT)
@@ -107,3 +189,15 @@ class OverrideRoleGrant(RoleGrant):
     """A right of one role on one override."""
 
     content_object = models.ForeignKey(GovernanceRuleOverride, on_delete=models.CASCADE)
+
+
+class GovernanceRuleUserGrant(UserGrant):
+    """A right of one user on one governance rule."""
+
+    content_object = models.ForeignKey(GovernanceRule, on_delete=models.CASCADE)
+
+
+class GovernanceRuleRoleGrant(RoleGrant):
+    """A right of one role on one governance rule."""
+
+    content_object = models.ForeignKey(GovernanceRule, on_delete=models.CASCADE)

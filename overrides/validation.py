@@ -1,4 +1,4 @@
-"""Is an override acceptable? What it may change, and that it ends."""
+"""Is an override acceptable, and can a governance rule judge? What they may say, and what their examples prove."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from audit.errors import FieldError
+from overrides import conditions
 from overrides.choices import OVERRIDABLE
 from rules.choices import Severity
 
@@ -50,3 +51,81 @@ def check_paths(paths: Any) -> None:
     """Raise unless `paths` is a list of path globs."""
     if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
         raise ValidationError({"paths": "This must be a list of path globs such as legacy/**."})
+
+
+APPLIES_TO = ("entity_types", "change_types")
+EXAMPLES = ("pass", "fail")
+MAX_EXAMPLES = 20
+ACTOR = {"kind": "user", "name": "somebody", "roles": [], "is_superuser": False}
+CHANGE = {
+    "action": "",
+    "type": "",
+    "entity_type": "",
+    "entity_id": "",
+    "entity_name": "",
+    "source": "api",
+    "reason": "",
+}
+
+
+def check_governance_rule(*, applies_to: Any, condition: str, examples: Any, enabled: bool) -> None:
+    """Raise unless the condition can be judged and does what its examples say."""
+    _check_lists("applies_to", applies_to, APPLIES_TO, str)
+    _check_lists("examples", examples, EXAMPLES, dict)
+    try:
+        conditions.compile_condition(condition)
+    except conditions.ConditionError as error:
+        raise ValidationError({"condition": str(error)}) from error
+    if enabled and not all(examples.get(kind) for kind in EXAMPLES):
+        raise ValidationError(
+            {"examples": "An enabled governance rule needs an example that passes and one that fails."}
+        )
+    problems = [
+        FieldError(problem, pointer=f"{kind}/{index}", code="example")
+        for kind in EXAMPLES
+        for index, example in enumerate(examples.get(kind, ()))
+        if (problem := _try(condition, example, kind)) is not None
+    ]
+    if problems:
+        raise ValidationError({"examples": problems})
+
+
+def _check_lists(field: str, value: Any, names: tuple[str, ...], kind: type) -> None:
+    if not isinstance(value, Mapping) or set(value) - set(names):
+        raise ValidationError({field: f"This is an object with the lists {' and '.join(names)}."})
+    for name, items in value.items():
+        if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
+            what = "texts" if kind is str else "objects"
+            raise ValidationError({field: [FieldError(f"This must be a list of {what}.", pointer=name)]})
+        if len(items) > MAX_EXAMPLES:
+            raise ValidationError({field: [FieldError(f"At most {MAX_EXAMPLES} entries.", pointer=name)]})
+
+
+def _try(condition: str, example: Mapping[str, Any], kind: str) -> str | None:
+    """What the example proves against the condition, or None."""
+    unknown = sorted(set(example) - set(conditions.VARIABLES))
+    if unknown:
+        return f"{', '.join(unknown)} is not known. Known are {', '.join(conditions.VARIABLES)}."
+    variables = {
+        "old": example.get("old"),
+        "new": example.get("new"),
+        "actor": {**ACTOR, **_read_object(example, "actor")},
+        "change": {**CHANGE, **_read_object(example, "change")},
+        "facts": _read_object(example, "facts"),
+    }
+    try:
+        passes = conditions.holds(condition, variables)
+    except conditions.ConditionError as error:
+        return f"The condition cannot be judged for this example: {error}."
+    if passes is (kind == "pass"):
+        return None
+    return (
+        "This example should pass, but the condition refuses it."
+        if kind == "pass"
+        else ("This example should fail, but the condition lets it pass.")
+    )
+
+
+def _read_object(example: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = example.get(name)
+    return value if isinstance(value, Mapping) else {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from django.db import models
 
 from audit.changes import ChangeSet, register_check, register_completion
 from audit.errors import StateConflict
+from audit.facts import register_facts
 from audit.journal import Change
 from personas.models import Persona, PersonaRuleAssignment
 from personas.services import assign_defaults, unassign
@@ -20,6 +22,33 @@ def connect() -> None:
     """Register completion and check with the kernel."""
     register_completion(assign_default_personas)
     register_check(check_voices)
+    register_facts(AnalysisRule.entity_type, ["active_personas"], find_active_personas)
+    register_facts(PersonaRuleAssignment.entity_type, ["rule_enabled", "active_personas"], find_rules_state)
+
+
+def find_active_personas(rules: Sequence[AnalysisRule]) -> Sequence[Mapping[str, Any]]:
+    """Names of the personas that speak for each rule."""
+    speakers = _find_speakers({rule.pk for rule in rules})
+    return [{"active_personas": speakers.get(rule.pk, [])} for rule in rules]
+
+
+def find_rules_state(assignments: Sequence[PersonaRuleAssignment]) -> Sequence[Mapping[str, Any]]:
+    """Whether the rule of each assignment is enabled, and who speaks for it."""
+    keys = {item.rule_id for item in assignments}
+    enabled = set(AnalysisRule.objects.enabled().filter(pk__in=keys).values_list("pk", flat=True))
+    speakers = _find_speakers(keys)
+    return [
+        {"rule_enabled": item.rule_id in enabled, "active_personas": speakers.get(item.rule_id, [])}
+        for item in assignments
+    ]
+
+
+def _find_speakers(keys: Collection[Any]) -> dict[Any, list[str]]:
+    active = PersonaRuleAssignment.objects.filter(rule__in=keys, is_active=True).order_by("persona_id")
+    found: dict[Any, list[str]] = {}
+    for key, name in active.values_list("rule_id", "persona_id"):
+        found.setdefault(key, []).append(name)
+    return found
 
 
 def assign_default_personas(changes: ChangeSet) -> None:

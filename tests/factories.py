@@ -11,7 +11,7 @@ from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
-from overrides.models import GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from plugins.services import sync_plugins
@@ -79,6 +79,20 @@ def make_override(rule_name: str = "rule", **fields: Any) -> GovernanceRuleOverr
     override = GovernanceRuleOverride(rule_name=rule_name, **{**values, **fields})
     override.save()
     return override
+
+
+def make_governance_rule(name: str = "no-info", **fields: Any) -> GovernanceRule:
+    """A stored governance rule that wants no rule to be of severity info."""
+    values: dict[str, Any] = {
+        "title": "No rule that says nothing",
+        "applies_to": {"entity_types": ["analysis_rule"], "change_types": []},
+        "condition": "new == null || new.severity != 'info'",
+        "message": "Nobody reads findings of severity info.",
+        "examples": {"pass": [{"new": {"severity": "low"}}], "fail": [{"new": {"severity": "info"}}]},
+    }
+    rule = GovernanceRule(name=name, **{**values, **fields})
+    rule.save()
+    return rule
 
 
 def make_user(role: str | None = None, *, superuser: bool = False, **fields: Any) -> User:

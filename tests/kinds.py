@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.governed import GovernedModel
-from overrides.models import GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
-from tests.factories import make_assignment, make_override, make_persona, make_plugins, make_rule
+from tests.factories import make_assignment, make_governance_rule, make_override, make_persona, make_plugins, make_rule
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ KINDS = [
         "persona_assigned",
         "persona_assignment_updated",
         "persona_unassigned",
+    ),
+    Kind(
+        GovernanceRule,
+        make_governance_rule,
+        {"message": "No."},
+        "governance_rule_created",
+        "governance_rule_updated",
+        "governance_rule_deleted",
     ),
     Kind(
         GovernanceRuleOverride,

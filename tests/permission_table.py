@@ -62,6 +62,7 @@ RULE = {
     "plugin": "patterns",
     "configuration": {"pattern": "x1"},
 }
+GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No.", "enabled": False}
 CONFIG = "/api/v1/config"
 REVIEWS = "/api/v1/reviews"
 API = [
@@ -99,6 +100,12 @@ API = [
         body={"rule_id": "{rule}", "persona_name": "idle"},
         unseen=403,
     ),
+    read(f"{CONFIG}/governance-rules"),
+    Row("POST", f"{CONFIG}/governance-rules", (ADMIN,), 201, GOVERNANCE_RULE, unseen=403),
+    read(f"{CONFIG}/governance-rules/{{governance_rule}}", one=True),
+    Row("PUT", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}),
+    Row("PATCH", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}),
+    Row("DELETE", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), 204),
     read(f"{CONFIG}/governance-overrides"),
     read(f"{CONFIG}/governance-overrides/{{override}}", one=True),
     read(f"{CONFIG}/audit-trail", may=(AUDITOR, ADMIN)),
@@ -168,6 +175,7 @@ ADMIN_PAGES = [
         "personas.personaruleassignment", "assignment", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)
     ),
     Pages("overrides.governanceruleoverride", "override", ROLES),
+    Pages("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,), history=False),
     Pages("reviews.discoveredissue", "issue", ROLES, history=False),
     Pages("reviews.trackedfinding", "finding", ROLES, history=False),

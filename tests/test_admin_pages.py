@@ -17,7 +17,16 @@ from plugins.models import Plugin
 from plugins.services import check_health
 from rules.models import AnalysisRule
 from tests.admin_client import address, sign_in, text
-from tests.factories import PASSWORD, build_rule, make_override, make_persona, make_plugins, make_rule, make_user
+from tests.factories import (
+    PASSWORD,
+    build_rule,
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_plugins,
+    make_rule,
+    make_user,
+)
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +69,7 @@ def test_every_page_of_every_model_opens(browser):
     make_persona("security")
     rule = make_rule()
     make_override(rule.name)
+    make_governance_rule()
     for plugin in Plugin.objects.all():
         check_health(plugin)
     make_session()

@@ -12,12 +12,21 @@ from django.test import Client
 from audit.governed import GovernedModel, governed_models
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
-from overrides.models import GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
 from tests.admin_client import address, sign_in, submit
-from tests.factories import api_client, make_assignment, make_override, make_persona, make_plugins, make_rule, make_user
+from tests.factories import (
+    api_client,
+    make_assignment,
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_plugins,
+    make_rule,
+    make_user,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +60,16 @@ class Entry:
 
 
 ENTRIES = [
+    Entry(
+        GovernanceRule,
+        make_governance_rule,
+        lambda rule: f"{CONFIG}/governance-rules/{rule.pk}",
+        {"message": "No."},
+        {"message": "No."},
+        {"message": "No."},
+        "governance_rule_updated",
+        "governance_rule_deleted",
+    ),
     Entry(
         AnalysisRule,
         make_rule,

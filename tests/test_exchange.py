@@ -14,6 +14,7 @@ from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
 from audit.permissions import SYSTEM_ACTOR, grant
 from governance_config.management.commands.prepare import STARTER
+from overrides.models import GovernanceRule
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from plugins.services import sync_plugins
@@ -35,6 +36,7 @@ def import_(path: Path, *arguments: str) -> str:
 
 
 def empty() -> None:
+    GovernanceRule.objects.all().delete()
     PersonaRuleAssignment.objects.all().delete()
     AnalysisRule.objects.all().delete()
     Persona.objects.all().delete()
@@ -45,6 +47,8 @@ def test_an_export_imported_into_an_empty_database_exports_the_same_bytes(tmp_pa
     sync_plugins()
     apply(parse(STARTER.read_bytes()), user=SYSTEM_ACTOR)
     unspoken = make_rule(name="nobody-speaks-for-it", title="Größe: 100 % – ¿qué?\n  two lines")
+    # No rule of governance forbids it here: the document must carry it.
+    GovernanceRule.objects.filter(name="enabled-rules-have-a-persona").delete()
     unspoken.assignments.all().delete()
     make_assignment(make_rule(name="two-voices"), Persona.objects.create(name="guest"), confidence_score="0.25")
     before = export(tmp_path / f"before.{form}", "--format", form)

@@ -10,11 +10,11 @@ from django.core.management import call_command
 from django.test import Client
 
 from governance_config.documentation import write_document
-from overrides.models import GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import PersonaRuleAssignment
 from reviews.models import CopilotPrompt, ReviewSession, TrackedFinding
 from rules.models import AnalysisRule
-from tests.factories import api_client, make_override, make_persona, make_rule, make_user
+from tests.factories import api_client, make_governance_rule, make_override, make_persona, make_rule, make_user
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 CONFIG = "/api/v1/config"
@@ -23,6 +23,7 @@ RULE = """id name title description rule_type severity plugin configuration file
 RULE_FILTERS = "rule_type severity min_severity enabled plugin persona tag status file_type"
 PLUGIN = "name title version enabled configuration configuration_schema requires required_by health"
 PERSONA = "name title description voice rule_types assignment_count assignments version"
+GOVERNANCE_RULE = "name title applies_to condition message enforcement enabled examples version"
 OVERRIDE = "rule_name target_type override_config paths reason expires_at status approved_by approvals decisions"
 CHANGE = """revision change_type entity_type entity_id entity_name old_config new_config changed_by actor_kind
     change_reason source batch ip_address user_agent created_at"""
@@ -64,6 +65,12 @@ PROMISES = [
     (f"{CONFIG}/personas/{{name}}", "delete", 204, "", ""),
     (f"{CONFIG}/personas/assignments", "get", 200, ASSIGNMENT, LIST),
     (f"{CONFIG}/personas/assign", "put", 200, ASSIGNMENT, ""),
+    (f"{CONFIG}/governance-rules", "get", 200, GOVERNANCE_RULE, LIST),
+    (f"{CONFIG}/governance-rules", "post", 201, GOVERNANCE_RULE, ""),
+    (f"{CONFIG}/governance-rules/{{id}}", "get", 200, GOVERNANCE_RULE, ""),
+    (f"{CONFIG}/governance-rules/{{id}}", "put", 200, GOVERNANCE_RULE, ""),
+    (f"{CONFIG}/governance-rules/{{id}}", "patch", 200, GOVERNANCE_RULE, ""),
+    (f"{CONFIG}/governance-rules/{{id}}", "delete", 204, "", ""),
     (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, LIST),
     (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, OVERRIDE, ""),
     (f"{CONFIG}/audit-trail", "get", 200, CHANGE, f"limit {CHANGE_FILTERS}"),
@@ -219,6 +226,7 @@ def test_all_schemas_can_be_used(document):
 def administrator():
     make_persona("security")
     rule = make_rule()
+    make_governance_rule()
     make_override(rule.name, status="active", enabled=True, approved_by="chief")
     before, session = make_session(), make_session()
     finding = make_finding(first_session=before, last_session=session)
@@ -239,6 +247,7 @@ def test_every_answer_is_what_is_described(document, administrator):
         f"{CONFIG}/plugins/{{name}}": "patterns",
         f"{CONFIG}/personas/{{name}}": "security",
         f"{CONFIG}/personas/assignments/{{id}}": PersonaRuleAssignment.objects.get().pk,
+        f"{CONFIG}/governance-rules/{{id}}": GovernanceRule.objects.get().pk,
         f"{CONFIG}/governance-overrides/{{id}}": GovernanceRuleOverride.objects.get().pk,
         f"{CONFIG}/audit-trail/{{revision}}": 1,
         f"{CONFIG}/ui-state/{{component}}": "editor",

@@ -16,7 +16,7 @@ from django.urls import URLPattern, get_resolver, reverse
 from audit.models import ConfigurationAuditLog
 from personas.models import PersonaRuleAssignment
 from plugins.models import Plugin
-from tests.factories import api_client, make_override, make_persona, make_rule, make_user
+from tests.factories import api_client, make_governance_rule, make_override, make_persona, make_rule, make_user
 from tests.permission_table import (
     ADMIN,
     ADMIN_PAGES,
@@ -50,6 +50,7 @@ def examples() -> dict[str, Any]:
         "idle": idle,
         "assignment": PersonaRuleAssignment.objects.get(),
         "override": make_override(rule.name),
+        "governance_rule": make_governance_rule(),
         "before": before,
         "session": session,
         "queued": make_session(status="queued"),

@@ -1,0 +1,25 @@
+"""What does this storey say to every change? The governance rules, and facts that their conditions may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from audit.changes import register_check
+from audit.facts import register_facts
+from overrides.governance import check_governance
+from overrides.models import GovernanceRuleOverride
+
+
+def connect() -> None:
+    """Register with the kernel."""
+    register_check(check_governance)
+    register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
+
+
+def find_days(overrides: Sequence[GovernanceRuleOverride]) -> Sequence[Mapping[str, Any]]:
+    """For how many days each override was asked for; 0 while it has no end."""
+    return [
+        {"days": (item.expires_at - item.created_at).total_seconds() / 86_400 if item.expires_at else 0.0}
+        for item in overrides
+    ]
