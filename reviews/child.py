@@ -197,7 +197,7 @@ class Child:
         self.process.wait()
         self.hear()
         self._close()
-        tail = " ".join(self._printed.decode("utf-8", "replace").split())[-TAIL:]
+        tail = " ".join(self._printed.decode("utf-8", "replace").replace("\0", "\ufffd").split())[-TAIL:]
         return _describe(code) + (f"; printed last: {tail}" if tail and code not in _PLAIN else "")
 
     def _split(self) -> Iterator[Any]:

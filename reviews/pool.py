@@ -308,7 +308,7 @@ class Pool:
         """Whose fault was it that a worker ended while it did what `beat` says?"""
         known = 0 <= beat.plugin < len(seat.child.assignments)
         plugin = seat.child.assignments[beat.plugin].plugin if known else ENGINE
-        if beat.phase is Phase.PREPARING:
+        if beat.phase is Phase.PREPARING and known:
             self._off.add(plugin)
             self._blame_for_all(seat, Failure(plugin, None, None, f"could not be made ready: it {reason}"))
         elif not seat.child.is_ready:
