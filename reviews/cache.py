@@ -193,7 +193,7 @@ class Cache:
         connection.execute("PRAGMA incremental_vacuum")
 
     def _drop_abandoned(self) -> None:
-        """Remove the files of codebases that nobody has reviewed for as long: each checkout of a pipeline leaves one."""
+        """Remove the files of codebases that nobody has reviewed for as long: pipelines leave one a checkout."""
         for path in self._path.parent.glob("*.sqlite3"):
             with suppress(OSError):
                 if path != self._path and path.lstat().st_mtime < (self._today - KEPT_DAYS) * _DAY:
