@@ -127,7 +127,8 @@ class Child:
     def receive(self) -> tuple[list[Any], bool]:
         """What the worker has said since, and whether it may say more. Raises `GarbledError`."""
         messages: list[Any] = []
-        while True:
+        # Bounded, because an analyzer may write here as fast as it is listened to. A pipe holds less than that.
+        for _ in range(_PIECES):
             try:
                 piece = os.read(self.answers, _PIECE)
             except BlockingIOError:
@@ -141,6 +142,7 @@ class Child:
                 messages += self._split()
             if len(self._incoming) > MAX_MESSAGE:
                 raise GarbledError("a message without end")
+        return messages, True
 
     def hear(self) -> bool:
         """Take what was printed; False if nothing more can come."""

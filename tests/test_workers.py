@@ -135,6 +135,23 @@ def test_a_worker_that_says_what_makes_no_sense_is_not_believed(review: Callable
     assert {failure.plugin for failure in result.failures} <= {"engine", "foreign"}
 
 
+def test_one_that_never_stops_talking_is_not_listened_to_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talker = child.Child([], memory=0, folder=tmp_path)
+    real, said = os.read, 0
+
+    def read(number: int, size: int) -> bytes:
+        nonlocal said
+        said += number == talker.answers
+        assert said < 1000
+        return b"rubbish\n" if number == talker.answers else real(number, size)
+
+    monkeypatch.setattr(os, "read", read)
+    assert talker.receive() == ([], True)
+    talker.end()
+
+
 def test_what_was_printed_last_can_be_stored(review: Callable[..., Result]) -> None:
     (failure,) = review(do("abort_with_nul")).failures
     assert failure.message.endswith("printed last: nothing\ufffdthat a database stores")
