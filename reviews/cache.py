@@ -103,6 +103,7 @@ class Cache:
                 self._prune(self._connection)
             except sqlite3.Error as error:
                 self._give_up(error)
+            self._drop_abandoned()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -124,14 +125,14 @@ class Cache:
         """What lies there is no cache, or a broken one."""
         logger.warning("The cache of reviews %s cannot be read and is made anew.", self._path)
         try:
-            for ending in ("", "-wal", "-shm", "-journal"):
-                Path(f"{self._path}{ending}").unlink(missing_ok=True)
+            _remove(self._path)
             self._connection = self._connect()
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
     def _connect(self) -> sqlite3.Connection:
         _require_private_file(self._path)
+        os.utime(self._path)  # says that the codebase is still reviewed
         connection = sqlite3.connect(self._path, timeout=_WAIT, isolation_level=None)
         connection.text_factory = bytes  # what should not be text need not be readable as such
         try:
@@ -191,6 +192,13 @@ class Cache:
             connection.executemany("DELETE FROM entries WHERE key = ?", dropped)
         connection.execute("PRAGMA incremental_vacuum")
 
+    def _drop_abandoned(self) -> None:
+        """Remove the files of codebases that nobody has reviewed for as long: pipelines leave one a checkout."""
+        for path in self._path.parent.glob("*.sqlite3"):
+            with suppress(OSError):
+                if path != self._path and path.lstat().st_mtime < (self._today - KEPT_DAYS) * _DAY:
+                    _remove(path)
+
     def _give_up(self, error: Exception) -> None:
         logger.warning("The cache of reviews %s is not used any more: %s", self._path, error)
         broken = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
@@ -205,6 +213,11 @@ class Cache:
 
 def _check(key: bytes, value: bytes) -> bytes:
     return blake2b(value, key=key, digest_size=_CHECK).digest()
+
+
+def _remove(path: Path) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        Path(f"{path}{ending}").unlink(missing_ok=True)
 
 
 def _require_private_folder(folder: Path) -> None:

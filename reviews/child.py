@@ -127,7 +127,8 @@ class Child:
     def receive(self) -> tuple[list[Any], bool]:
         """What the worker has said since, and whether it may say more. Raises `GarbledError`."""
         messages: list[Any] = []
-        while True:
+        # Bounded, because an analyzer may write here as fast as it is listened to. A pipe holds less than that.
+        for _ in range(_PIECES):
             try:
                 piece = os.read(self.answers, _PIECE)
             except BlockingIOError:
@@ -141,6 +142,7 @@ class Child:
                 messages += self._split()
             if len(self._incoming) > MAX_MESSAGE:
                 raise GarbledError("a message without end")
+        return messages, True
 
     def hear(self) -> bool:
         """Take what was printed; False if nothing more can come."""
@@ -197,7 +199,7 @@ class Child:
         self.process.wait()
         self.hear()
         self._close()
-        tail = " ".join(self._printed.decode("utf-8", "replace").split())[-TAIL:]
+        tail = " ".join(self._printed.decode("utf-8", "replace").replace("\0", "\ufffd").split())[-TAIL:]
         return _describe(code) + (f"; printed last: {tail}" if tail and code not in _PLAIN else "")
 
     def _split(self) -> Iterator[Any]:

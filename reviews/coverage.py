@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from plugins.contract import RuleSpec
+from plugins.contract import RuleError, RuleSpec
 from reviews.engine import Failure
-from reviews.selection import Selection
+from reviews.selection import Selection, check_paths
 
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
@@ -50,7 +50,7 @@ class Coverage:
         self._root = os.fsencode(root)
         self._files = files
         self._whole = whole
-        self._selection = Selection({"": list(rules)})
+        self._selection = Selection({"": [rule for rule in rules if _can_run(rule)]})
         self._failed = {(each.plugin, each.rule, each.path) for each in failures}
         # What went wrong between the analyzers may concern any of them.
         plugins = {rule.plugin for rule in rules}
@@ -104,6 +104,15 @@ class Coverage:
     def _is_file(self, path: bytes) -> bool:
         location = os.path.join(self._root, path)
         return os.path.lexists(location) and (os.path.islink(location) or not os.path.isdir(location))
+
+
+def _can_run(rule: RuleSpec) -> bool:
+    # What cannot has failed, and is asked about no path.
+    try:
+        check_paths(rule)
+    except RuleError:
+        return False
+    return True
 
 
 def _spellings(path: str) -> Iterable[bytes]:

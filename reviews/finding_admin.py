@@ -298,7 +298,8 @@ class TrackedFindingAdmin(FindingPages):
     ordering = (rank("presence", Presence.values), RANK.desc(), "path", "line", "id")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        newest = DiscoveredIssue.objects.filter(finding=OuterRef("pk")).order_by("-session_id").values("pk")[:1]
+        issues = permitted(request.user, "view", DiscoveredIssue.objects.filter(finding=OuterRef("pk")))
+        newest = issues.order_by("-session_id").values("pk")[:1]
         rows = super().get_queryset(request).select_related("codebase", "first_session", "last_session")
         return rows.annotate(last_issue_id=Subquery(newest))
 

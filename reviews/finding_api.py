@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from audit.bulk import BulkResultSerializer
 from audit.listing import MAX_KEY, KnownChoiceFilter, rank
-from audit.permissions import require
+from audit.permissions import VIEW, permitted, require
 from audit.problems import Entry, invalid
 from audit.serializers import KnownChoiceField, StrictCharField, StrictIntegerField, StrictSerializer
 from audit.viewsets import ReadViewSet
@@ -59,7 +59,9 @@ class FindingWithDecisionsSerializer(TrackedFindingSerializer):
     """A finding with what was decided about it, and the code as it was when a review last saw it."""
 
     decisions = FindingDecisionSerializer(many=True, help_text="Oldest first.")
-    last_issue = serializers.SerializerMethodField(help_text="Null if the reviews that saw it are deleted.")
+    last_issue = serializers.SerializerMethodField(
+        help_text="Null if the reviews that saw it are deleted, or their issues not for you to see."
+    )
 
     class Meta(TrackedFindingSerializer.Meta):
         fields = (*TrackedFindingSerializer.Meta.fields, "decisions", "last_issue")
@@ -69,7 +71,8 @@ class FindingWithDecisionsSerializer(TrackedFindingSerializer):
         {"oneOf": [{"$ref": "#/components/schemas/IssueWithCode"}, {"type": "null"}]}, component_name="IssueWithCode"
     )
     def get_last_issue(self, finding: TrackedFinding) -> Any:
-        issue = finding.issues.select_related("finding").order_by("-session_id").first()
+        issues = permitted(self.context["request"].user, VIEW, finding.issues.select_related("finding"))
+        issue = issues.order_by("-session_id").first()
         return None if issue is None else IssueWithCodeSerializer(issue).data
 
 

@@ -7,13 +7,17 @@ show nothing of it.
 
 from __future__ import annotations
 
+import math
+import re
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import accumulate
 
-from plugins.contract import Finding
-from reviews.marks import Marks, gather, hide
+from plugins.contract import Finding, RuleSpec
+from reviews.marks import HIDDEN, Marks, gather, hide
 from reviews.outcome import ENGINE, Failure, Hashes, Lines, Outcome
 from reviews.plan import Plan
 from reviews.reviewer import MAX_FAILURES
@@ -21,6 +25,9 @@ from reviews.selection import Tasks
 from reviews.suppressions import NAME as DIRECTIVES
 from reviews.suppressions import Directive, Policy, apply, to_findings
 from reviews.work import TreeDone
+
+# What stands for code of the finding in the message of a rule.
+_QUOTING = re.compile(r"\$+[A-Z_][A-Z0-9_]*")
 
 
 @dataclass
@@ -158,7 +165,9 @@ class Ledger:
         for outcome in outcomes:
             hashes |= outcome.hashes
             lines |= outcome.lines
-        findings = _without_credentials(list(dict.fromkeys(each for outcome in outcomes for each in outcome.findings)))
+        findings = _without_credentials(
+            list(dict.fromkeys(each for outcome in outcomes for each in outcome.findings)), self._plan.rules
+        )
         lines = hide(lines, findings)
         if policy is not None:
             directives = list(dict.fromkeys(each for outcome in outcomes for each in outcome.directives))
@@ -179,15 +188,24 @@ class Ledger:
         return {name for _, names in tasks for name in names} - self._failed[None] - self._failed[path]
 
 
-def _without_credentials(findings: list[Finding]) -> list[Finding]:
-    """The findings, none of which shows a line in which another one sees a credential."""
-    if not any(each.sensitive for each in findings):
+def _without_credentials(findings: list[Finding], rules: Mapping[str, RuleSpec]) -> list[Finding]:
+    """The findings, none of which shows or quotes a line in which another one sees a credential."""
+    places = sorted((each.start_line, each.end_line) for each in findings if each.sensitive)
+    if not places:
         return findings
     hidden = hide(dict.fromkeys((each.start_line for each in findings), ""), findings)
-    return [
-        replace(each, snippet=hidden[each.start_line]) if hidden[each.start_line] and not each.sensitive else each
-        for each in findings
-    ]
+    ends = list(accumulate((end for _, end in places), max))
+
+    def cover(finding: Finding) -> Finding:
+        if finding.sensitive:
+            return finding
+        snippet, message = hidden[finding.start_line] or finding.snippet, finding.message
+        before = bisect_right(places, (finding.end_line, math.inf))
+        if before and ends[before - 1] >= finding.start_line and _QUOTING.search(rules[finding.rule].message):
+            message = _QUOTING.sub(HIDDEN, rules[finding.rule].message)
+        return replace(finding, snippet=snippet, message=message)
+
+    return [cover(each) for each in findings]
 
 
 def _place(finding: Finding) -> tuple[str, int, str, int, int, int, str, str]:

@@ -13,7 +13,10 @@ from threading import Event, Thread
 from types import TracebackType
 
 from django.db import DatabaseError, connection
+from django.db.models import Q
 from django.utils import timezone
+from django_tasks import TaskResultStatus
+from django_tasks_db.models import DBTaskResult
 
 from reviews.choices import SessionStatus
 from reviews.models import ReviewSession
@@ -25,23 +28,42 @@ BEAT = 0.5
 """Seconds between two signs of life; a request to cancel is seen as soon."""
 WORKER = "worker"
 """Stands where a plugin would in a failure that is none of a plugin."""
+TASK = "reviews.tasks.run_review"
+"""What a worker is given, with the key of the session first."""
 HOW_TO_START = "manage.py db_worker"
 
 logger = logging.getLogger(__name__)
 
 
 def close_lost_sessions(now: datetime) -> int:
-    """Turn running reviews without a sign of life into failed ones; how many there were.
+    """Turn running reviews without a sign of life, and queued ones that no worker will take any more, into failed ones;
+    how many there were.
 
-    A session that never gave one is left alone: it runs in the process of a command, where somebody watches it.
+    A running session that never gave a sign is left alone: it has only just begun in the process of a command.
     """
-    lost = ReviewSession.objects.filter(status=SessionStatus.RUNNING, heartbeat_at__lt=now - LOST_AFTER)
+    silent = Q(status=SessionStatus.RUNNING, heartbeat_at__lt=now - LOST_AFTER)
+    sessions = list(
+        ReviewSession.objects.filter(silent | Q(status=SessionStatus.QUEUED, started_at__lt=now - LOST_AFTER))
+    )
+    queued = [session for session in sessions if session.status == SessionStatus.QUEUED]
+    expected = _list_expected(now) if queued else set()
     closed = 0
-    for session in lost:
-        since = now - session.heartbeat_at
-        message = f"The worker was lost: no sign of life for {since.total_seconds():.0f} s."
-        closed += fail_session(session, now, message)
+    for session in sessions:
+        if session.status == SessionStatus.RUNNING:
+            since = now - session.heartbeat_at
+            closed += fail_session(
+                session, now, f"The worker was lost: no sign of life for {since.total_seconds():.0f} s."
+            )
+        elif session.pk not in expected:
+            closed += fail_session(session, now, "The worker was lost before it began.")
     return closed
+
+
+def _list_expected(now: datetime) -> set[int]:
+    """Keys of the sessions whose task waits for a worker, or was taken by one a moment ago."""
+    waits, taken = Q(status=TaskResultStatus.READY), Q(status=TaskResultStatus.RUNNING)
+    tasks = DBTaskResult.objects.filter(waits | taken & Q(started_at__gte=now - LOST_AFTER), task_path=TASK)
+    return {given["args"][0] for given in tasks.values_list("args_kwargs", flat=True)}
 
 
 def fail_session(session: ReviewSession, now: datetime, message: str) -> int:

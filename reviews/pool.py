@@ -53,6 +53,8 @@ class _Seat:
     tree: Tree | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """What was found in the tree so far."""
+    unready: list[Failure] = field(default_factory=list)
+    """What the analyzer of the tree could not be made ready for."""
     is_worn: bool = False
 
     @property
@@ -240,10 +242,11 @@ class Pool:
                 seat.child.is_ready = True
                 self._false_starts = 0
                 self._events.append(_check_seconds(seat, seconds))
-                for failure in decode_failures(failures):
-                    if failure not in self._told:
-                        self._told.add(failure)
-                        self._events.append(failure)
+                if seat.tree is not None:
+                    seat.unready = decode_failures(failures)
+                else:
+                    for failure in decode_failures(failures):
+                        self._tell(failure)
             case ["file", int(number), int(place), outcome] if place >= 0:
                 job = seat.batches[number][place]
                 if job is None:
@@ -261,7 +264,7 @@ class Pool:
                 seat.outcomes[path] = decode(path, outcome, known)
             case ["tree", failures, seconds] if seat.tree is not None:
                 self._events.append(_check_seconds(seat, seconds))
-                self._events.append(TreeDone(seat.tree, seat.outcomes, decode_failures(failures)))
+                self._events.append(TreeDone(seat.tree, seat.outcomes, [*seat.unready, *decode_failures(failures)]))
                 self._dismiss(seat)
             case _:
                 raise ValueError("a message of no known form")
@@ -305,7 +308,7 @@ class Pool:
         """Whose fault was it that a worker ended while it did what `beat` says?"""
         known = 0 <= beat.plugin < len(seat.child.assignments)
         plugin = seat.child.assignments[beat.plugin].plugin if known else ENGINE
-        if beat.phase is Phase.PREPARING:
+        if beat.phase is Phase.PREPARING and known:
             self._off.add(plugin)
             self._blame_for_all(seat, Failure(plugin, None, None, f"could not be made ready: it {reason}"))
         elif not seat.child.is_ready:
@@ -323,7 +326,7 @@ class Pool:
 
     def _blame_for_all(self, seat: _Seat, failure: Failure) -> None:
         if seat.tree is not None:
-            self._events.append(TreeDone(seat.tree, {}, [failure]))
+            self._events.append(TreeDone(seat.tree, {}, [*seat.unready, failure]))
         else:
             self._tell(failure)
 

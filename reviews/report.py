@@ -6,6 +6,7 @@ not be able to drive the terminal of its reviewer.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _STYLES = {
     "info": "bright_black",
 }
 _WORST_FIRST = tuple(reversed(SEVERITIES))
+# GitHub Actions obeys `##[…]`, Azure Pipelines `##vso[…]`, wherever it stands in a line.
+_PIPELINE_COMMAND = re.compile(r"##(?=\w*\[)")
 _REDRAW = 0.05  # seconds between updates of the progress bar
 _REASONS = {"too_large": "too large", "no_rule": "no rule asks for them", "symlink": "links"}
 
@@ -202,8 +205,7 @@ def _print_lines(
     # Not through the console, which would fold long lines.
     encoding = console.encoding or "utf-8"
     for line in lines:
-        # GitHub Actions obeys what follows this, wherever it stands in a line.
-        line = line.replace("##[", "##\\x5b")
+        line = _PIPELINE_COMMAND.sub(r"#\\x23", line)
         console.file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 

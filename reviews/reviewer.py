@@ -318,16 +318,21 @@ def _collect(
         message = f"found more than {MAX_FINDINGS:,} times; the rest was not taken"
         failures.append(Failure(plugin, None, source.path, message))
         answer.pop()
+    untold = 0
     asked = {rule.name for rule in rules}
     last = source.content.count(b"\n") + 1
     for each in answer:
         if isinstance(each, PartialFailure):
-            failures.append(_partial(plugin, each, asked, source.path))
-            del failures[MAX_FAILURES:]
+            untold += len(failures) >= MAX_FAILURES
+            if not untold:
+                failures.append(_partial(plugin, each, asked, source.path))
         else:
             checked = _checked(each, source.path, last, asked)
             marker.add((checked.start_line, checked.end_line))
             findings.append(checked)
+    if untold:
+        # Which rules they were about is not known any more, so they are about all of them.
+        failures.append(Failure(plugin, None, source.path, f"failed {untold:,} more times"))
     return findings, failures
 
 

@@ -7,6 +7,7 @@ result like any other, so those are in a document only if the listing has them: 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def place(root: Path, base: Path | None) -> tuple[Path, str]:
 def encode_path(path: str) -> str:
     """A relative path as a URI reference."""
     # A colon in the first part would read as a scheme; only what never needs quoting is left as it is.
-    return quote(path, safe="/")
+    return quote(os.fsencode(path), safe="/")
 
 
 @dataclass(frozen=True)

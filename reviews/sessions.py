@@ -227,7 +227,9 @@ def _write_prompts(session: ReviewSession, configuration: Configuration) -> None
 
 def _end(session: ReviewSession, status: str) -> None:
     session.status, session.finished_at = status, timezone.now()
-    ReviewSession.objects.filter(pk=session.pk).update(status=status, finished_at=session.finished_at)
+    # Who gave it up as lost meanwhile has said so.
+    running = ReviewSession.objects.filter(pk=session.pk, status=ReviewSession.Status.RUNNING)
+    running.update(status=status, finished_at=session.finished_at)
 
 
 class _Watch:

@@ -169,8 +169,9 @@ def _detail(rule: RuleSpec, issues: Sequence[Issue], prefix: str) -> str:
     parts = [f"<details><summary>{title}: {len(issues):,}</summary>"]
     if rule.remediation.strip():
         parts.append(prose(rule.remediation, _MAX_ADVICE))
-    # Inside of this only `<` and `&` mean anything.
-    parts += [f"<pre>{html.escape(chr(10).join(found), quote=False)}</pre>", "</details>"]
+    # Inside of this only `<` and `&` mean anything; in the log of a pipeline two hashes may begin a command to it.
+    shown = html.escape("\n".join(found), quote=False).replace("##", "#&#35;")
+    parts += [f"<pre>{shown}</pre>", "</details>"]
     return "\n\n".join(parts)
 
 

@@ -63,6 +63,22 @@ def abort(source, rule):
     os.abort()
 
 
+def abort_with_nul(source, rule):
+    os.write(2, b"nothing\\0that a database stores\\n")
+    os.abort()
+
+
+def claim_to_prepare(source, rule):
+    find_worker()._reporter._pulse.write(1, -1)
+    os._exit(6)
+
+
+def fail_much(source, rule):
+    yield place(source, rule)
+    for number in range(150):
+        yield PartialFailure(f"cannot {number}", path=source.path, rule=f"{rule.name}-{number}")
+
+
 def raise_base(source, rule):
     raise BaseException("no Exception at all")
 

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -206,6 +207,16 @@ def test_a_finding_is_shown_with_its_rule_and_what_was_decided(viewer):
         assert "<code>ast.literal_eval</code>" in page and address("change", rule) in page
         assert "code-marked" in page and "Never with input." in text(response)
     assert "<script>" not in viewer.get(address("change", issue)).content.decode().split('id="content"')[1]
+
+
+def test_the_code_of_a_finding_is_for_those_who_may_see_issues():
+    user = make_user()
+    user.user_permissions.add(Permission.objects.get(codename="view_trackedfinding"))
+    finding = make_finding()
+    make_issue(make_session(), finding, context=["a secret line"] * 5)
+    for url in (address("change", finding), address("changelist", TrackedFinding)):
+        page = sign_in(user).get(url).content.decode()
+        assert "src/a.py" in page and "a secret line" not in page
 
 
 def test_text_of_a_codebase_is_never_markup(viewer):

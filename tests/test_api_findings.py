@@ -1,6 +1,7 @@
 """Findings, codebases and prompts over HTTP: listed, decided about, moved on."""
 
 import pytest
+from django.contrib.auth.models import Permission
 
 from reviews.models import FindingDecision, TrackedFinding
 from tests.factories import api_client, make_user
@@ -53,6 +54,14 @@ def test_a_finding_is_shown_with_its_decisions_and_the_code_of_its_last_review(v
     assert body["decisions"][1]["reason"] == body["triage_reason"] == "Only used at build time."
     assert (body["last_issue"]["id"], body["last_issue"]["snippet"]) == (last.pk, "after")
     assert body["last_issue"]["context"]
+
+
+def test_the_code_of_a_finding_is_for_those_who_may_see_issues():
+    finding = make_finding()
+    make_issue(make_session(), finding)
+    user = make_user()
+    user.user_permissions.add(Permission.objects.get(codename="view_trackedfinding"))
+    assert api_client(user).get(f"{FINDINGS}/{finding.pk}").json()["last_issue"] is None
 
 
 def test_a_finding_whose_reviews_are_deleted_has_no_code(viewer):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from html import unescape
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -176,6 +178,34 @@ def test_paths_are_told_from_the_root_of_the_repository(codebase: Path) -> None:
     assert read_commands(run(part, "--format", "github"))[0]["file"] == "packages/a.py"
     assert ET.fromstring(run(part, "--format", "junit")).find(".//testcase").get("file") == "packages/a.py"
     assert "packages/a.py" in run(part, "--format", "markdown", "--baseline", "--codebase", "x")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "sarif", "markdown", "junit"])
+def test_nothing_that_a_file_says_is_a_command_to_the_pipeline_that_prints_it(codebase: Path, form: str) -> None:
+    command = "##vso[task.prependpath]"
+    (codebase / f"{command}.py").write_text(f"eval({command})\n")
+    told = run(codebase, "--format", form)
+    assert "vso[" in unescape(told)
+    assert not re.search(r"##\w*\[", told)
+
+
+def test_a_folder_whose_name_is_no_text_can_be_told_of(codebase: Path) -> None:
+    part = os.fsdecode(os.fsencode(codebase) + b"/caf\xe9")
+    os.mkdir(part)
+    (Path(part) / "a.py").write_text("eval(text)\n")
+    (result,) = json.loads(run(part, "--format", "sarif"))["runs"][0]["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "caf%E9/a.py"
+
+
+def test_what_git_says_of_a_hostile_repository_is_shown_and_not_obeyed(codebase: Path) -> None:
+    (codebase / ".git").rmdir()
+    subprocess.run(["git", "-C", str(codebase), "init", "-q"], check=True)
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(codebase), *identity, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    with (codebase / ".git" / "config").open("a") as file:
+        file.write(f'[core]\n\tworktree = "{codebase.parent}/\x1b]0;owned\x07"\n')
+    told = run(codebase, "--base", "HEAD", code=2)
+    assert "owned" in told and told.isprintable()
 
 
 PAGE = (Path(__file__).parent.parent / "docs" / "pipelines.md").read_text(encoding="utf-8")

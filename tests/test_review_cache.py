@@ -171,6 +171,15 @@ def test_a_tree_with_failures_is_not_kept(review: Callable[..., Result]) -> None
     assert len(review(tree).failures) == 1
 
 
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_tree_whose_analyzer_was_never_ready_is_not_kept(review: Callable[..., Result], jobs: int) -> None:
+    tree = RuleSpec("tree", plugin="woods", configuration={"do": "find", "findings": []})
+    unready = {"plugin_configurations": {"woods": {"prepare": "raise_base"}}, "jobs": jobs}
+    first, second = review(tree, **unready), review(tree, **unready)
+    assert "no Exception at all" in first.failures[0].message
+    assert second.failures == first.failures
+
+
 def test_the_cache_is_its_owners_alone(review: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o755)
     review()
@@ -284,3 +293,18 @@ def test_codebases_do_not_share_a_file(tmp_path: Path) -> None:
             assert kept.get(b"key") is None
             kept.put(b"key", [name])
     assert len(list(tmp_path.glob("*.sqlite3"))) == 2
+
+
+def test_the_caches_of_codebases_that_nobody_reviews_any_more_are_dropped(tmp_path: Path) -> None:
+    for name in ("gone", "alive"):
+        with Cache(tmp_path, name, today=100) as kept:
+            kept.put(b"key", [name])
+    (stays,) = (file for file in tmp_path.glob("*.sqlite3") if file == kept._path)
+    for file in tmp_path.iterdir():
+        os.utime(file, (100 * 86_400, 100 * 86_400))
+    (tmp_path / "notes.txt").write_text("not ours")
+    os.utime(tmp_path / "notes.txt", (0, 0))
+    with Cache(tmp_path, "alive", today=101 + KEPT_DAYS) as kept:
+        assert kept.get(b"key") == ["alive"]
+    assert {file for file in tmp_path.iterdir() if file.suffix != ".txt"} == {stays}
+    assert (tmp_path / "notes.txt").exists()

@@ -14,6 +14,7 @@ from reviews import tasks
 from reviews.liveness import LOST_AFTER, Pulse, close_lost_sessions, explain_wait
 from reviews.models import ReviewSession
 from reviews.roots import list_folders
+from reviews.sessions import review
 from reviews.starting import cancel_review, start_review
 from reviews.tasks import run_review
 from tests.factories import make_rule, make_user
@@ -222,6 +223,32 @@ def test_a_session_without_a_sign_of_life_has_failed():
     assert lost.failures == [
         {"plugin": "worker", "rule": None, "path": None, "message": "The worker was lost: no sign of life for 61 s."}
     ]
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "FAILED", "SUCCESSFUL", None])
+def test_a_review_whose_worker_was_lost_before_it_began_does_not_wait_for_ever(root, editor, status):
+    session = start_review(root="shop", user=editor)
+    late = session.started_at + LOST_AFTER + timedelta(seconds=1)
+    assert close_lost_sessions(late) == 0
+    row = DBTaskResult.objects.get()
+    row.status, row.started_at = status, late - LOST_AFTER
+    if status is None:
+        row.delete()
+    else:
+        row.save()
+    assert close_lost_sessions(late) == (status != "RUNNING")
+    assert close_lost_sessions(late + timedelta(seconds=1)) == (status == "RUNNING")
+    session.refresh_from_db()
+    assert (session.status, session.failures[0]["message"]) == ("failed", "The worker was lost before it began.")
+    assert start_review(root="shop", user=editor).status == "queued"
+
+
+def test_a_review_that_was_given_up_as_lost_stays_failed(root):
+    (root / "shop" / "src" / "a.py").write_text("x\n")
+    session = make_session(status="running", heartbeat_at=NOW - timedelta(days=1))
+    review(root / "shop", started_by="me", session=session, cancelled=lambda: close_lost_sessions(NOW) >= 0)
+    session.refresh_from_db()
+    assert (session.status, session.failures[0]["plugin"]) == ("failed", "worker")
 
 
 def test_a_review_whose_session_was_closed_or_deleted_stops():

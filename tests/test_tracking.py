@@ -318,3 +318,12 @@ def test_a_folder_in_the_place_of_a_file_is_not_the_file(tmp_path: Path) -> None
     coverage = Coverage([EVAL], root=tmp_path, files=[])
     assert coverage.answer("no-eval", "a.py") is Answer.GONE
     assert coverage.answer("no-eval", "b.py") is Answer.NOT_REVIEWED
+
+
+def test_a_rule_whose_path_patterns_cannot_run_is_unknown_and_ends_nothing(tmp_path: Path) -> None:
+    broken = RuleSpec("broken", file_patterns=("(",))
+    coverage = Coverage(
+        [EVAL, broken], root=tmp_path, files=["a.py"], failures=[Failure("patterns", "broken", None, "(")]
+    )
+    assert coverage.answer("broken", "a.py") is Answer.UNKNOWN
+    assert coverage.answer("no-eval", "a.py") is Answer.LOOKED

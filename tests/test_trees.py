@@ -239,3 +239,18 @@ def test_a_credential_that_one_analyzer_sees_is_shown_by_none(review: Callable[.
     assert len(result.findings) == 2
     assert "hunter2" not in repr(result)
     assert {type(finding) for finding in result.marks} == {Finding}
+
+
+def test_a_message_quotes_no_code_in_which_another_analyzer_sees_a_credential(review: Callable[..., Result]) -> None:
+    credential = RuleSpec("credential", plugin="foreign", configuration={"do": "see_credential", "on": "hunter2"})
+    login = RuleSpec(
+        "login",
+        plugin="structure",
+        configuration={"language": "python", "pattern": "login($WHO, $HOW)"},
+        message="`$WHO` comes in by `$HOW`.",
+        file_types=(".py",),
+    )
+    text = "login(a, b)\nlogin(\n    c,\n    'hunter2',\n)\n"
+    result = review(login, credential, files={"a.py": text})
+    told = [finding.message for finding in result.findings if finding.rule == "login"]
+    assert told == ["`a` comes in by `b`.", "`***` comes in by `***`."]

@@ -117,10 +117,13 @@ def test_one_that_writes_into_other_files_is_not_heard(review: Callable[..., Res
     assert result.failures == []
 
 
-def test_a_file_at_which_workers_end_nobody_knows_why_is_given_up_alone(review: Callable[..., Result]) -> None:
-    result = review(do("end_later"))
+@pytest.mark.parametrize(("deed", "code"), [("end_later", 5), ("claim_to_prepare", 6)])
+def test_a_file_at_which_workers_end_nobody_knows_why_is_given_up_alone(
+    review: Callable[..., Result], deed: str, code: int
+) -> None:
+    result = review(do(deed))
     assert places(result) == ["a.py", "c.py"]
-    assert result.failures == [("engine", None, "b.py", "ended its process with exit code 5")]
+    assert result.failures == [("engine", None, "b.py", f"ended its process with exit code {code}")]
 
 
 @pytest.mark.parametrize("deed", ["lie", "lie_nonsense"])
@@ -130,6 +133,35 @@ def test_a_worker_that_says_what_makes_no_sense_is_not_believed(review: Callable
     # Who is blamed depends on what the worker did when it was heard.
     assert "said what makes no sense" in {failure.message for failure in result.failures}
     assert {failure.plugin for failure in result.failures} <= {"engine", "foreign"}
+
+
+def test_one_that_never_stops_talking_is_not_listened_to_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talker = child.Child([], memory=0, folder=tmp_path)
+    real, said = os.read, 0
+
+    def read(number: int, size: int) -> bytes:
+        nonlocal said
+        said += number == talker.answers
+        assert said < 1000
+        return b"rubbish\n" if number == talker.answers else real(number, size)
+
+    monkeypatch.setattr(os, "read", read)
+    assert talker.receive() == ([], True)
+    talker.end()
+
+
+def test_what_was_printed_last_can_be_stored(review: Callable[..., Result]) -> None:
+    (failure,) = review(do("abort_with_nul")).failures
+    assert failure.message.endswith("printed last: nothing\ufffdthat a database stores")
+
+
+def test_a_rule_whose_failure_is_one_of_too_many_has_not_looked(review: Callable[..., Result]) -> None:
+    names = {f"foreign-fail_much-{number}" for number in range(150)}
+    idle = [RuleSpec(name, plugin="foreign", configuration={"do": "sleep", "on": "nowhere"}) for name in names]
+    told = {failure.rule for failure in review(do("fail_much"), *idle).failures}
+    assert None in told or told >= names
 
 
 @pytest.mark.parametrize("deed", ["fork", "fork_and_return"])

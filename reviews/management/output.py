@@ -152,7 +152,8 @@ def _print(done: Review, listing: Listing, console: Console, show: int | None) -
 
 
 def _dump(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2) + "\n"
+    # In the log of a pipeline two hashes may begin a command to it. In JSON they stand in texts alone.
+    return json.dumps(document, indent=2).replace("##", "#\\u0023") + "\n"
 
 
 def _write_file(path: Path, text: str) -> None:

@@ -87,7 +87,8 @@ class Command(GovernedCommand):
             if not done.result.files_analyzed:
                 self.tell(f"No file was reviewed: nothing at {options['path']} that an enabled rule asks for.")
         except (RootError, ChangesError, NoBaseline, NotPermitted, ExportError) as error:
-            raise CommandError(str(error), returncode=WRONG_USE) from error
+            # The file system and git tell it in words that may be anybody's.
+            raise CommandError(report.escape(str(error)), returncode=WRONG_USE) from error
         except (CommandError, DatabaseError):
             raise
         except BrokenPipeError:
@@ -97,7 +98,8 @@ class Command(GovernedCommand):
         except Exception as error:
             # Exit code 1 means findings, so no fault may end with it.
             logger.exception("review failed")
-            raise CommandError(f"The review failed: {type(error).__name__}: {error}", returncode=BROKEN) from error
+            said = report.escape(f"{type(error).__name__}: {error}")
+            raise CommandError(f"The review failed: {said}", returncode=BROKEN) from error
         if options["strict"] and done.result.failures:
             sys.exit(BROKEN)
         if differs or (options["fail_on"] and any_at_least(done, listing, options["fail_on"])):
