@@ -7,9 +7,11 @@ never repeats the rest: snippets show its first characters at most.
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +37,8 @@ MIN_ENTROPY = 3.0
 """Bits per character below which a captured text is taken for a word and not for a credential."""
 SHOWN = 4
 """Characters of a credential that a snippet shows at most."""
+MAX_KEY_LINES = 300
+"""Lines that a key in armour may go on for."""
 
 # Texts that stand for a credential: a reference that something else fills in, or a word that says so.
 _REFERENCE = (
@@ -52,6 +56,8 @@ _SHORT_WORD = (
     r"(?:^|[^a-z0-9])(?:test|testing|fake|mock|todo|fixme|tbd|secret|none|null|foo|bar|my|your|some|p[a@]ssw[o0]rd\d{0,3})"
     r"(?:[^a-z0-9]|$)"
 )
+# A further line of a key in armour, as it stands in a file of its own or in the text of a program; or its last line.
+_KEY_LINE = re.compile(rb"""[ \t"'`+.\\]*(?:[A-Za-z0-9+/=]{4,}|-----END[ A-Z]*-----)(?:\\n|[ \t"'`+.,;\\)])*\r?""")
 _SEQUENCES = ("abcdefghijklmnopqrstuvwxyz" * 2, "0123456789" * 8, "0123456789abcdef" * 5, "qwertyuiopasdfghjklzxcvbnm")
 
 
@@ -149,7 +155,10 @@ class Secrets:
         for rule, match, _ in sorted(found, key=lambda entry: (entry[1].start, entry[0].name)):
             if taken[rule.name] < self._limit:
                 taken[rule.name] += 1
-                findings.append(locator.finding(rule, match, _masked_snippet(source, match, hidden)))
+                whole = Match(match.start, _find_end(source.content, match.start, match.end), match.captured)
+                finding = locator.finding(rule, whole, _masked_snippet(source, match, hidden))
+                # Nothing of these lines may be shown beside other findings either.
+                findings.append(replace(finding, sensitive=True))
         return findings
 
     def _is_credential(self, rule: RuleSpec, match: Match) -> bool:
@@ -163,6 +172,23 @@ class Secrets:
             return True
         lowered = text.lower()
         return not is_placeholder(text) and not any(known in lowered for known in self._placeholders)
+
+
+def _find_end(content: bytes, start: int, end: int) -> int:
+    """Where the credential ends that was found from `start` to `end`: a key in armour goes on up to its last line."""
+    if b"-----BEGIN " not in content[start:end]:
+        return end
+    position = end
+    for _ in range(MAX_KEY_LINES):
+        newline = content.find(b"\n", position)
+        if newline == -1:
+            break
+        after = content.find(b"\n", newline + 1)
+        line = content[newline + 1 : len(content) if after == -1 else after]
+        if not _KEY_LINE.fullmatch(line):
+            break
+        position = newline + 1 + len(line.rstrip())
+    return max(position, end)
 
 
 def measure_entropy(text: str) -> float:
