@@ -145,6 +145,7 @@ def parse(text: str | bytes) -> dict[str, Any]:
                 raise InvalidDocument([Problem("", f"Line {line}: nested more than {2 * MAX_DEPTH} levels deep.")])
             if isinstance(event, yaml.AliasEvent):
                 raise InvalidDocument([Problem("", f"Line {event.start_mark.line + 1}: aliases (*name) are not read.")])
+        # code-review: ignore[python-yaml-unsafe-load] -- loader is yaml's safe one, in C where there is one
         document = yaml.load(text, Loader=loader)  # noqa: S506, a safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InvalidDocument([Problem("", f"Not YAML or JSON: {' '.join(str(error).split())}")]) from error

@@ -35,7 +35,11 @@ def deliver(session: ReviewSession, root: Path, options: Mapping[str, Any], tell
             tell(f"{escape(drift.path)}: {drift.kind}")
         if len(drifts) > SHOWN:
             tell(f"… and {len(drifts) - SHOWN:,} more")
-        tell(f"Copilot files: {len(drifts):,} differ." if drifts else "Copilot files: all as they should be.")
+        tell(
+            f"Copilot files: {len(drifts):,} {'differs' if len(drifts) == 1 else 'differ'}."
+            if drifts
+            else "Copilot files: all as they should be."
+        )
         return bool(drifts)
     written = copilot.write_prompts(session, configuration)
     done = copilot.export_files(root, session, configuration)

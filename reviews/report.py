@@ -112,18 +112,19 @@ def print_table(
     console: Console,
     personas: Iterable[str] = (),
     show: int | None = SHOWN,
-    revision: int | None = None,
+    origin: str = "",
     listing: Listing | None = None,
 ) -> None:
     """Print the result: tables on a terminal, else a line for each finding that `grep` and editors understand.
 
     `personas` gives their order. On a terminal `show` findings are listed (None: all), the most severe first; the lines
     are always complete. `listing` says which findings are told; by default all, as if none had been seen before.
+    `origin` says which review this is, such as "review 17, configuration revision 42".
     """
     listing = listing or list_new(result.findings)
     by_name = {rule.name: rule for rule in rules}
     if not console.is_terminal:
-        _print_lines(result, listing, by_name, console, revision)
+        _print_lines(result, listing, by_name, console, origin)
         return
     if listing.issues:
         if listing.counting:
@@ -139,7 +140,7 @@ def print_table(
             console.print(Text(f"\n… and {hidden:,} more; --show {len(listing.issues)} lists all", "bright_black"))
     _print_failures(result.failures, console)
     console.print()
-    conclusion, *circumstances = _conclude(result, listing, rules, revision)
+    conclusion, *circumstances = conclude(result, listing, rules, origin)
     console.print(Text(conclusion, "bold" if listing.counting else "bold green"))
     for line in circumstances:
         console.print(Text(line, "bright_black"))
@@ -189,7 +190,7 @@ def _ignore(done: int, total: int) -> None:
 
 
 def _print_lines(
-    result: Result, listing: Listing, rules: Mapping[str, RuleSpec], console: Console, revision: int | None
+    result: Result, listing: Listing, rules: Mapping[str, RuleSpec], console: Console, origin: str
 ) -> None:
     lines = []
     for issue in listing.issues:
@@ -201,7 +202,7 @@ def _print_lines(
         text = f"{rules[each.rule].severity} {escape(each.rule)} {escape(each.message)}"
         lines.append(f"{place}: {text}" + (f" ({note})" if note else ""))
     lines += [f"failure: {escape(_tell(failure))}" for failure in result.failures]
-    lines += _conclude(result, listing, list(rules.values()), revision)
+    lines += conclude(result, listing, list(rules.values()), origin)
     # Not through the console, which would fold long lines.
     encoding = console.encoding or "utf-8"
     for line in lines:
@@ -326,12 +327,13 @@ def _tell(failure: Failure) -> str:
     return ", ".join(about) + f": {failure.message}"
 
 
-def _conclude(result: Result, listing: Listing, rules: Sequence[RuleSpec], revision: int | None) -> list[str]:
+def conclude(result: Result, listing: Listing, rules: Sequence[RuleSpec], origin: str = "") -> list[str]:
     """What was found, how that compares with what was known, and under what circumstances."""
     issues = listing.counting
     counts = count(issues, rules)
     parts = ", ".join(f"{number:,} {severity}" for severity, number in counts["by_severity"].items() if number)
-    files = len({issue.finding.path for issue in issues})
+    # A finding may be about a file that is not there.
+    files = len(result.files.intersection(issue.finding.path for issue in issues))
     text = f"{_some(len(issues), 'finding')} ({parts}) in {files:,} of " if parts else "No findings in "
     lines = [text + _some(result.files_analyzed, "file")]
     if listing.gone is not None:
@@ -345,8 +347,7 @@ def _conclude(result: Result, listing: Listing, rules: Sequence[RuleSpec], revis
         lines.append(
             f"Not counted: {', '.join(aside)}" + ("" if _shows_all(listing) else "; --show-suppressed lists them")
         )
-    circumstances = f"{result.seconds:.1f} s"
-    circumstances += f", configuration revision {revision}" if revision is not None else ""
+    circumstances = f"{result.seconds:.1f} s" + (f", {origin}" if origin else "")
     circumstances += f", {_some(len(result.failures), 'failure')}" if result.failures else ""
     reasons = sorted(result.files_skipped.items())
     skipped = ", ".join(f"{number:,} {_REASONS.get(reason, reason)}" for reason, number in reasons if number)

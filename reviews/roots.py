@@ -84,4 +84,5 @@ def _is_storable(path: Path) -> bool:
 
 
 def _name_roots() -> str:
-    return f"Reviews can be started at or below: {', '.join(map(str, settings.REVIEW_ROOTS))}."
+    roots = ", ".join(map(str, settings.REVIEW_ROOTS))
+    return f"Reviews can be started at or below: {roots} (GOVERNANCE_REVIEW_ROOTS, set by whoever runs the server)."

@@ -256,7 +256,7 @@ def test_a_terminal_marks_what_is_new_and_says_what_does_not_count() -> None:
     def screen(listing: Listing) -> str:
         out = io.StringIO()
         console = Console(file=out, width=100, force_terminal=True, legacy_windows=False)
-        result = Result(findings=[each.finding for each in issues], files_analyzed=1)
+        result = Result(findings=[each.finding for each in issues], files_analyzed=1, files=frozenset({"a.py"}))
         report.print_table(result, rules=RULES, console=console, listing=listing)
         return RENDITION.sub("", out.getvalue())
 

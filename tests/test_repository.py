@@ -111,11 +111,35 @@ def test_missing_file_is_found_where_it_should_be(wanted: list[str], present: st
     assert paths(found) == ([reported] if reported else [])
     if found:
         assert place(found[0]) == (1, 1, 1, 1)
-        assert f"`{wanted[0]}`" in found[0].message
+        assert f"`{next(each for each in wanted if not each.startswith('!'))}`" in found[0].message
 
 
-def test_an_empty_codebase_lacks_what_it_should_have() -> None:
-    assert paths(find({}, rule("missing_file", paths=["/README.md"]))) == ["README.md"]
+def test_a_missing_file_is_told_by_the_paths_that_can_be_read() -> None:
+    wanted = rule("missing_file", paths=["/[Rr][Ee][Aa][Dd][Mm][Ee]*", "/README.md"])
+    (found,) = find({"a.py": "x"}, wanted)
+    assert (found.path, found.message) == ("README.md", "No. (such as `/README.md`)")
+
+
+def test_only_a_whole_codebase_can_lack_a_file(tmp_path: Path) -> None:
+    wanted = rule("missing_file", paths=["/README.md"])
+
+    def lacks(root: Path, *files: str) -> bool:
+        listed = tuple(TreeFile(path, path.encode(), 1) for path in files)
+        return bool(find(SourceTree(root, listed, lambda _: b"x"), wanted))
+
+    part = tmp_path / "part"
+    part.mkdir()
+    file = part / "a.py"
+    file.write_text("x\n")
+    assert lacks(part, "a.py")
+    assert not lacks(part)
+    assert not lacks(file, "a.py")
+    (tmp_path / ".git").mkdir()
+    assert not lacks(part, "a.py")
+    assert lacks(tmp_path, "part/a.py")
+    # A worktree or a submodule: `.git` is a file there.
+    (part / ".git").write_text("gitdir: elsewhere\n")
+    assert lacks(part, "a.py")
 
 
 # ---- tests

@@ -368,7 +368,7 @@ def test_a_fingerprint_survives_lines_added_above() -> None:
 
 def lines_of(result: Result, **options: Any) -> list[str]:
     out = io.StringIO()
-    report.print_table(result, rules=RULES, console=Console(file=out, width=40), revision=42, **options)
+    report.print_table(result, rules=RULES, console=Console(file=out, width=40), origin="review 7", **options)
     return out.getvalue().splitlines()
 
 
@@ -389,7 +389,7 @@ def test_a_pipe_gets_one_line_for_each_finding_and_a_summary(tmp_path: Path) -> 
     assert first == "a b.py:1:1: info bare bare"
     assert second == "a b.py:2:3: critical python-eval-call Text is run as code here."
     assert summary == "2 findings (1 critical, 1 info) in 1 of 1 file"
-    assert circumstances.endswith("configuration revision 42")
+    assert circumstances.endswith(" s, review 7")
 
 
 def test_a_pipe_gets_all_findings_however_few_are_to_be_shown(tmp_path: Path) -> None:

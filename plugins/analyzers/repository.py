@@ -70,8 +70,9 @@ class Repository:
                 "type": "string",
                 "title": "Check",
                 "description": "`forbidden_path`: no file may have one of the paths. `large_file`: none may be larger "
-                "than the limit. `missing_file`: one with one of the paths must be there. `missing_test`: each file "
-                "with one of the paths has a test. `unpinned_dependency`: a dependency may not change by itself.",
+                "than the limit. `missing_file`: one with one of the paths must be there, when a whole codebase is "
+                "reviewed. `missing_test`: each file with one of the paths has a test. `unpinned_dependency`: a "
+                "dependency may not change by itself.",
                 "enum": list(_OPTIONS),
             },
             "paths": _list_of(
@@ -167,10 +168,12 @@ class Repository:
 
     def _find_missing(self, tree: SourceTree, rule: RuleSpec) -> Iterator[Finding]:
         paths = self._paths[rule.name]
-        if not any(paths.match_file(file.path) for file in tree.files):
+        if _is_whole(tree) and not any(paths.match_file(file.path) for file in tree.files):
             wanted = rule.configuration["paths"]
-            listed = ", ".join(f"`{each}`" for each in wanted)
-            yield Finding(rule.name, _plain_path(wanted), 1, 1, 1, 1, f"{_message(rule)} ({listed})")
+            plain = [each for each in wanted if not _WILDCARD.search(each) and not each.startswith("!")]
+            listed = ", ".join(f"`{each}`" for each in plain or wanted)
+            message = f"{_message(rule)} ({'such as ' if 0 < len(plain) < len(wanted) else ''}{listed})"
+            yield Finding(rule.name, _plain_path(plain or wanted), 1, 1, 1, 1, message)
 
     def _find_untested(self, tree: SourceTree, rule: RuleSpec, known: _Paths) -> Iterator[Finding]:
         paths, templates = self._paths[rule.name], self._templates[rule.name]
@@ -243,6 +246,15 @@ def _find_unpinned(tree: SourceTree, rules: Sequence[RuleSpec]) -> Iterator[Find
 
 def _is_allowed(rule: RuleSpec, found: Unpinned) -> bool:
     return any(fnmatchcase(found.name, each) for each in rule.configuration.get("allowed", ()))
+
+
+def _is_whole(tree: SourceTree) -> bool:
+    """Whether the tree is a codebase: not a folder inside of one that git keeps, not a single file, not empty."""
+    if not tree.files or tree.root.is_file():
+        return False
+    if not tree.root.is_absolute() or (tree.root / ".git").exists():
+        return True
+    return not any((folder / ".git").exists() for folder in tree.root.parents)
 
 
 def _message(rule: RuleSpec) -> str:

@@ -97,7 +97,12 @@ def _add_comparison(parser: ArgumentParser) -> None:
 def _add_output(parser: ArgumentParser, formats: list[str]) -> None:
     group = parser.add_argument_group("what is printed")
     group.add_argument("--format", choices=formats, default="table", help="default: table")
-    group.add_argument("--output", metavar="FILE", type=Path, help="write the document to FILE, the table as well")
+    group.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write the document to FILE; a terminal shows the table as well, a log what it comes to",
+    )
     group.add_argument(
         "--write",
         action="append",

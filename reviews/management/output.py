@@ -107,8 +107,10 @@ def write(
     stdout: Any,
     tell: Callable[[str], None],
 ) -> None:
-    """Print the review, or write it to the file `output` and print the table as well. `also` are more documents of it,
-    by format and file."""
+    """Print the review, or write it to the file `output` and print the table on a terminal, what it comes to elsewhere.
+
+    `also` are more documents of it, by format and file.
+    """
     for name, path in also:
         _write_file(path, FORMATS[name](done, listing, fail_on))
         tell(f"Wrote {path}.")
@@ -122,8 +124,12 @@ def write(
     elif output is not None:
         with _open(output) as file:
             _print(done, listing, Console(file=file, width=120), None)
-    # With the document in a file, a person at the terminal still wants to see what was found.
-    _print(done, listing, console, show)
+    # With the document in a file, a person at the terminal still wants to see what was found. A log does not.
+    if output is None or console.is_terminal:
+        _print(done, listing, console, show)
+    else:
+        for line in report.conclude(done.result, listing, done.rules, _name(done)):
+            stdout.write(line)
     if output is not None:
         tell(f"Wrote {output}.")
 
@@ -146,9 +152,13 @@ def _print(done: Review, listing: Listing, console: Console, show: int | None) -
         personas=sorted({persona for rule in done.rules for persona in rule.personas}),
         console=console,
         show=show,
-        revision=done.session.revision,
+        origin=_name(done),
         listing=listing,
     )
+
+
+def _name(done: Review) -> str:
+    return f"review {done.session.pk}, configuration revision {done.session.revision}"
 
 
 def _dump(document: Mapping[str, Any]) -> str:
