@@ -230,7 +230,7 @@ class Pool:
             for message in messages:
                 self._take(seat, message)
         except (GarbledError, ValueError, LookupError, TypeError):
-            self._bury(seat, "said what makes no sense")
+            self._bury(seat, "said what makes no sense", said_nonsense=True)
             return
         if not may_say_more and seat in self._seats:
             self._bury(seat)
@@ -295,9 +295,11 @@ class Pool:
                 self._selector.unregister(file)
         return seat.child.end(patience)
 
-    def _bury(self, seat: _Seat, reason: str = "") -> None:
+    def _bury(self, seat: _Seat, reason: str = "", *, said_nonsense: bool = False) -> None:
         """End a worker that went wrong, find out whose fault it was, and have done by others what it had to do."""
-        beat = seat.child.beat()
+        # Who said something is not who is asked when it is heard: the worker has gone on. Only in the beginning, when
+        # no file can be lost, who is made ready is taken for the speaker, so that the review goes on without it.
+        beat = Beat() if said_nonsense and seat.child.is_ready else seat.child.beat()
         ended = self._dismiss(seat, 0.0 if reason else _PATIENCE)
         reason = reason or ended
         self._blame(seat, beat, reason)

@@ -164,6 +164,15 @@ def lie_nonsense(source, rule):
     return []
 
 
+def lie_and_point(source, rule):
+    # As if it were heard only when the worker asks the next analyzer about the next file.
+    worker = find_worker()
+    worker._reporter._pulse.write(2, 0, 1, 2)
+    worker._say({"deep": [[[]]]}, 1e999)
+    worker._answers.flush()
+    time.sleep(60)
+
+
 def end_later(source, rule):
     def end():
         find_worker()._reporter.rest()

@@ -135,6 +135,12 @@ def test_a_worker_that_says_what_makes_no_sense_is_not_believed(review: Callable
     assert {failure.plugin for failure in result.failures} <= {"engine", "foreign"}
 
 
+def test_nonsense_costs_nothing_of_the_analyzer_that_is_asked_when_it_is_heard(review: Callable[..., Result]) -> None:
+    result = review(do("lie_and_point"))
+    assert places(result) == ["a.py", "c.py"]
+    assert result.failures == [("engine", None, "b.py", "said what makes no sense")]
+
+
 def test_one_that_never_stops_talking_is_not_listened_to_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,6 +313,8 @@ engine.run([rule], [SourceFile("a.py", b"x")], plugin_configurations={{}}, jobs=
 
 def test_workers_that_cannot_start_are_told(review: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_ROOT", Path("/nowhere"))
+    # Workers look there as well, and `make test` names this project in it.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     with pytest.raises(PoolError, match="No module named 'reviews'"):
         review()
 
