@@ -123,6 +123,8 @@ class SourceTree:
     root: Path
     files: Sequence[TreeFile]
     read: Callable[[TreeFile], bytes | None]
+    is_whole: bool = True
+    """False if it is a single file, or a folder inside of a repository of git: the rest may be elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

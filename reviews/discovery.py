@@ -96,6 +96,14 @@ class Discovery:
     """Paths, as entries have them, besides which nothing is looked at; None: everything is."""
     skipped: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the root is a codebase: a folder, and not one inside of a repository of git."""
+        if not self.root.is_dir():
+            return False
+        # A file of that name in a worktree or a submodule.
+        return (self.root / ".git").exists() or not any((each / ".git").exists() for each in self.root.parents)
+
     def __iter__(self) -> Iterator[Entry]:
         """Files in an order that depends on their names alone: a folder's files, then its folders."""
         self.skipped.clear()

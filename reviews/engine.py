@@ -253,7 +253,8 @@ class _Review:
         root = self._files.root
         files = tuple(file for entry in entries if isinstance(entry, Entry) for file in _measure(entry))
         for assignment in self._plan.for_tree:
-            tree = Tree(assignment, root if root.is_dir() else root.parent, files, self._max_bytes)
+            folder = root if root.is_dir() else root.parent
+            tree = Tree(assignment, folder, files, self._max_bytes, self._files.is_whole)
             outcomes = self._look_up_tree(tree)
             if outcomes is None:
                 self.trees.append(tree)
@@ -265,7 +266,8 @@ class _Review:
             return None
         rules = [rule.name for rule in tree.assignment.rules]
         key = blake2b(self._digest.digest(), digest_size=16)
-        key.update(os.fsencode(tree.root) + b"\0%d\0" % tree.max_bytes + self._plan.describe(tree.assignment, rules))
+        circumstances = b"\0%d\0%d\0" % (tree.max_bytes, tree.is_whole)
+        key.update(os.fsencode(tree.root) + circumstances + self._plan.describe(tree.assignment, rules))
         self._tree_keys[tree.assignment.plugin] = key.digest()
         plain = self._cache.get(key.digest())
         try:

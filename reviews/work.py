@@ -37,6 +37,8 @@ class Tree:
     files: Sequence[TreeFile]
     max_bytes: int
     """Size of a file above which its content is not given to the analyzer."""
+    is_whole: bool
+    """As the contract has it: not a part of a codebase."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def make_tree(tree: Tree) -> SourceTree:
         source = read(Entry(file.path, file.location), max_bytes=tree.max_bytes)
         return source.content if isinstance(source, SourceFile) else None
 
-    return SourceTree(tree.root, tree.files, read_file)
+    return SourceTree(tree.root, tree.files, read_file, tree.is_whole)
 
 
 def review_here(

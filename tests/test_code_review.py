@@ -79,6 +79,20 @@ def test_an_edited_rule_is_obeyed_by_the_next_review(codebase):
     assert len(set(ReviewSession.objects.values_list("revision", flat=True))) == 3
 
 
+def test_only_a_whole_codebase_can_lack_a_file(codebase, tmp_path):
+    configuration = {"check": "missing_file", "paths": ["/README.md"]}
+    make_rule(name="no-readme", plugin_id="repository", configuration=configuration, file_types=[], examples={})
+    assert "README.md:1:1: high no-readme" in run(codebase)
+    assert "1 finding (1 high) in 0 of 3 files" in run(codebase)
+    assert "No findings" in run(codebase / "calm.py")
+    # What was found before is not told again once the folder is a part of something.
+    (tmp_path / ".git").mkdir()
+    assert "No findings" in run(codebase)
+    assert "no-readme" in run(tmp_path)
+    (codebase / ".git").write_text("gitdir: elsewhere\n")
+    assert "no-readme" in run(codebase)
+
+
 @pytest.mark.parametrize(("severity", "code"), [("critical", 0), ("high", 1), ("medium", 1), ("info", 1)])
 def test_the_exit_code_tells_whether_a_finding_reaches_the_threshold(codebase, severity, code):
     make_rule(severity="high")

@@ -120,26 +120,13 @@ def test_a_missing_file_is_told_by_the_paths_that_can_be_read() -> None:
     assert (found.path, found.message) == ("README.md", "No. (such as `/README.md`)")
 
 
-def test_only_a_whole_codebase_can_lack_a_file(tmp_path: Path) -> None:
-    wanted = rule("missing_file", paths=["/README.md"])
-
-    def lacks(root: Path, *files: str) -> bool:
-        listed = tuple(TreeFile(path, path.encode(), 1) for path in files)
-        return bool(find(SourceTree(root, listed, lambda _: b"x"), wanted))
-
-    part = tmp_path / "part"
-    part.mkdir()
-    file = part / "a.py"
-    file.write_text("x\n")
-    assert lacks(part, "a.py")
-    assert not lacks(part)
-    assert not lacks(file, "a.py")
-    (tmp_path / ".git").mkdir()
-    assert not lacks(part, "a.py")
-    assert lacks(tmp_path, "part/a.py")
-    # A worktree or a submodule: `.git` is a file there.
-    (part / ".git").write_text("gitdir: elsewhere\n")
-    assert lacks(part, "a.py")
+@pytest.mark.parametrize(("files", "is_whole"), [({}, True), ({"a.py": "x"}, False)])
+def test_nothing_is_missing_where_there_is_nothing_or_a_part(
+    files: dict[str, str | bytes | None], is_whole: bool
+) -> None:
+    tree = make_tree(files)
+    part = SourceTree(tree.root, tree.files, tree.read, is_whole)
+    assert find(part, rule("missing_file", paths=["/README.md"])) == []
 
 
 # ---- tests

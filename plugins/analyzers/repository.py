@@ -168,7 +168,9 @@ class Repository:
 
     def _find_missing(self, tree: SourceTree, rule: RuleSpec) -> Iterator[Finding]:
         paths = self._paths[rule.name]
-        if _is_whole(tree) and not any(paths.match_file(file.path) for file in tree.files):
+        # Nothing can be missing from a part of a codebase, nor from an empty folder.
+        whole = tree.is_whole and bool(tree.files)
+        if whole and not any(paths.match_file(file.path) for file in tree.files):
             wanted = rule.configuration["paths"]
             plain = [each for each in wanted if not _WILDCARD.search(each) and not each.startswith("!")]
             listed = ", ".join(f"`{each}`" for each in plain or wanted)
@@ -246,15 +248,6 @@ def _find_unpinned(tree: SourceTree, rules: Sequence[RuleSpec]) -> Iterator[Find
 
 def _is_allowed(rule: RuleSpec, found: Unpinned) -> bool:
     return any(fnmatchcase(found.name, each) for each in rule.configuration.get("allowed", ()))
-
-
-def _is_whole(tree: SourceTree) -> bool:
-    """Whether the tree is a codebase: not a folder inside of one that git keeps, not a single file, not empty."""
-    if not tree.files or tree.root.is_file():
-        return False
-    if not tree.root.is_absolute() or (tree.root / ".git").exists():
-        return True
-    return not any((folder / ".git").exists() for folder in tree.root.parents)
 
 
 def _message(rule: RuleSpec) -> str:
