@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from rich.console import Console
 
 from audit.permissions import SYSTEM_ACTOR
@@ -175,6 +175,29 @@ def test_what_git_cannot_tell_ends_with_two(codebase: Path) -> None:
     assert not ReviewSession.objects.exists()
 
 
+def test_what_kept_a_review_from_every_file_is_told(codebase: Path, capsys: Any) -> None:
+    git(codebase, "init", "-q", "-b", "main")
+    git(codebase, "add", "-A")
+    git(codebase, "commit", "-q", "-m", "1")
+    empty, other = codebase.parent / "empty", codebase.parent / "other"
+    for folder in (empty, other):
+        folder.mkdir()
+    (other / "song.mp3").write_text("la la")
+    cases = [
+        ((codebase, "--base", "main"), f"No file was reviewed: nothing at {codebase} differs from main."),
+        ((empty,), f"there is none at {empty}."),
+        ((other,), f"nothing at {other} that an enabled rule asks for."),
+    ]
+    for arguments, expected in cases:
+        lines(*arguments)
+        assert capsys.readouterr().err.endswith(f"{expected}\n")
+
+
+def test_a_path_after_baseline_is_told_apart_from_a_number() -> None:
+    with pytest.raises(CommandError, match="put it before --baseline"):
+        call_command("code_review", "--baseline", "some/folder")
+
+
 # ---- --codebase, --show-suppressed, --jobs, --no-cache
 
 
@@ -225,7 +248,7 @@ def test_the_cache_is_kept_at_home_unless_it_is_not_wanted(codebase: Path, tmp_p
 )
 def test_wrong_options_are_refused(codebase: Path, arguments: list[str]) -> None:
     out = io.StringIO()
-    with pytest.raises(Exception, match="invalid"):
+    with pytest.raises(CommandError, match="invalid|is not the number"):
         call_command("code_review", str(codebase), *arguments, stdout=out)
 
 

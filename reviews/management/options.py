@@ -78,7 +78,7 @@ def _add_comparison(parser: ArgumentParser) -> None:
     group.add_argument(
         "--baseline",
         nargs="?",
-        type=read_count,
+        type=read_review,
         const=LAST,
         metavar="REVIEW",
         help="print and count (--fail-on) only what was not found by the review of this number, or by the last "
@@ -153,6 +153,13 @@ def read_count(text: str) -> int:
     """A number that is not negative. Raises `ValueError`."""
     if not text.isdecimal():
         raise ValueError
+    return int(text)
+
+
+def read_review(text: str) -> int:
+    """The number of a review. Raises `ArgumentTypeError`, also for the PATH that was meant as the next argument."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text!r} is not the number of a review; if it is the PATH, put it before --baseline")
     return int(text)
 
 

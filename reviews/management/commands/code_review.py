@@ -21,7 +21,7 @@ from reviews import copilot_report, report
 from reviews.changes import ChangesError
 from reviews.choices import SessionStatus
 from reviews.codebases import Baseline, NoBaseline, find_baseline, make_key
-from reviews.discovery import RootError, discover
+from reviews.discovery import RootError, Skip, discover
 from reviews.engine import rank
 from reviews.export import ExportError
 from reviews.issues import Listing, list_issues
@@ -85,7 +85,7 @@ class Command(GovernedCommand):
             )
             differs = copilot_report.deliver(done.session, done.root, options, self.tell)
             if not done.result.files_analyzed:
-                self.tell(f"No file was reviewed: nothing at {options['path']} that an enabled rule asks for.")
+                self.tell(f"No file was reviewed: {_why_nothing(done, options)}.")
         except (RootError, ChangesError, NoBaseline, NotPermitted, ExportError) as error:
             # The file system and git tell it in words that may be anybody's.
             raise CommandError(report.escape(str(error)), returncode=WRONG_USE) from error
@@ -137,6 +137,16 @@ class Command(GovernedCommand):
         if baseline is None:
             self.tell("There is no earlier review of this codebase to compare with, so everything counts.")
         return baseline
+
+
+def _why_nothing(done: Review, options: dict[str, Any]) -> str:
+    """What there was instead of a file to review."""
+    skipped, where = done.result.files_skipped, report.escape(str(options["path"]))
+    if options["base"] and not (set(skipped) - {Skip.UNCHANGED}):
+        return f"nothing at {where} differs from {report.escape(options['base'])}"
+    if not skipped:
+        return f"there is none at {where}"
+    return f"nothing at {where} that an enabled rule asks for"
 
 
 def any_at_least(done: Review, listing: Listing, severity: str) -> bool:
