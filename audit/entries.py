@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
 
-from audit.documents import canonical, read_content
-from audit.exports import entry_key, is_ended
+from audit.documents import canonical, find_unstorable, read_content
+from audit.exports import entry_key, is_ended, list_joined, name_related
 from audit.governed import GovernedModel
 from audit.sources import Problem, escape
 
@@ -53,6 +53,8 @@ def check_entries(model: type[GovernedModel], entries: list[Any]) -> list[Proble
                 problems.append(
                     Problem(f"{pointer}/{part}", "Every entry needs this text: it tells what is meant.", name)
                 )
+            elif (reason := find_unstorable(entry[part])) is not None:
+                problems.append(Problem(f"{pointer}/{part}", reason))
         if entry.get(STATE, "present") not in STATES:
             problems.append(Problem(f"{pointer}/{STATE}", f"This must be one of {', '.join(STATES)}.", name))
         if key in seen:
@@ -62,35 +64,43 @@ def check_entries(model: type[GovernedModel], entries: list[Any]) -> list[Proble
 
 
 def find_related(model: type[GovernedModel], entries: Iterable[Entry]) -> dict[str, dict[str, Any]]:
-    """For each relation the named objects that exist, by name."""
-    found = {}
+    """For each relation the named objects that exist, by name. What came with the stored rows is not read again."""
+    found: dict[str, dict[str, Any]] = {}
     for name in model.exchange_fields:
         relation = model._meta.get_field(name)
         if relation.is_relation:
-            names = {entry.content[name] for entry in entries if isinstance(entry.content.get(name), str)}
-            rows = relation.related_model._base_manager.filter(name__in=names) if names else ()
-            found[name] = {row.name: row for row in rows}
+            given = {entry.content[name] for entry in entries if isinstance(entry.content.get(name), str)}
+            joined = [entry.row for entry in entries if entry.row is not None] if name in list_joined(model) else []
+            found[name] = {item.name: item for item in {getattr(row, name) for row in joined}}
+            missing = {value for value in given - set(found[name]) if find_unstorable(value) is None}
+            if missing:
+                rows = relation.related_model._base_manager.filter(name__in=missing)
+                found[name].update((row.name, row) for row in rows)
     return found
 
 
 def find_stored(model: type[GovernedModel], entries: Sequence[Entry]) -> Iterable[GovernedModel]:
+    """The rows that the entries are about."""
     if not entries:
         return []
     first = model.natural_key_fields[0]
     lookup = f"{first}__name__in" if model._meta.get_field(first).is_relation else f"{first}__in"
     rows = model._base_manager.filter(**{lookup: {entry.key[0] for entry in entries}})
-    relations = [item.name for item in model._meta.concrete_fields if item.is_relation]
     if is_ended(model):
         rows = rows.filter(is_active=True)
-    return rows.select_related(*relations)
+    return rows.select_related(*list_joined(model))
 
 
 def read_key(model: type[GovernedModel], row: GovernedModel) -> tuple[str, ...]:
-    values = (getattr(row, name) for name in model.natural_key_fields)
-    return tuple(str(value.name if isinstance(value, models.Model) else value) for value in values)
+    """What identifies a row in documents."""
+    return tuple(
+        name_related(row, name) if model._meta.get_field(name).is_relation else str(getattr(row, name))
+        for name in model.natural_key_fields
+    )
 
 
 def copy_row(model: type[GovernedModel], row: GovernedModel | None) -> GovernedModel:
+    """An object like `row` that can be changed without touching it; a new one for none."""
     item = model()
     if row is not None:
         for stored_field in model._meta.concrete_fields:
@@ -100,16 +110,22 @@ def copy_row(model: type[GovernedModel], row: GovernedModel | None) -> GovernedM
 
 
 def compare_contents(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, with both values."""
     return {
         name: (old.get(name), new.get(name)) for name in new if canonical(old.get(name)) != canonical(new.get(name))
     }
+
+
+def spell(content: Mapping[str, Any]) -> str:
+    """One spelling for equal contents, which are in JSON types already. Raises `ValueError` for what is no JSON."""
+    return json.dumps(content, sort_keys=True, allow_nan=False)
 
 
 def read_loosely(model: type[GovernedModel], item: GovernedModel) -> dict[str, Any] | None:
     """Content of an object that is not validated yet; None for one that cannot be read, and is refused when stored."""
     try:
         content = read_content(model, item)
-        canonical(content)
+        spell(content)
         return content
     except (TypeError, ValueError, ValidationError):
         return None

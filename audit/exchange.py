@@ -26,6 +26,7 @@ from audit.entries import (
     find_stored,
     read_key,
     read_loosely,
+    spell,
 )
 from audit.errors import CheckRefusal, InvalidEntries, StateConflict, list_errors
 from audit.exports import FORMAT, dump, entry_key, exchanged_models, export_document, is_ended
@@ -288,7 +289,7 @@ class _Import:
             return self._ask(section, entry, ["add"])
         entry.before = read_content(model, entry.row)
         after = read_loosely(model, entry.item)
-        if after is not None and canonical(entry.before) == canonical(after):
+        if after is not None and spell(entry.before) == spell(after):
             self._tell(section, entry, "unchanged")
             return False
         fields = (

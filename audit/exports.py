@@ -28,14 +28,25 @@ def is_ended(model: type[GovernedModel]) -> bool:
     return any(item.name == "is_active" for item in model._meta.concrete_fields)
 
 
+def list_joined(model: type[GovernedModel]) -> list[str]:
+    """The relations whose objects must be read to know their names; others are stored by name."""
+    relations = [item for item in model._meta.concrete_fields if item.is_relation]
+    return [item.name for item in relations if item.target_field.name != "name"]
+
+
+def name_related(row: GovernedModel, name: str) -> str:
+    """The name of what `row` refers to."""
+    item = row._meta.get_field(name)
+    return getattr(row, item.attname) if item.target_field.name == "name" else getattr(row, name).name
+
+
 def export_document(user: Any, *, title: str = "") -> dict[str, Any]:
     """Everything that `user` may see, as a document. Equal configurations give equal documents."""
     document: dict[str, Any] = {"format": FORMAT}
     if title:
         document["title"] = title
     for model in exchanged_models():
-        relations = [item.name for item in model._meta.concrete_fields if item.is_relation]
-        rows = permitted(user, "view", model._default_manager.select_related(*relations))
+        rows = permitted(user, "view", model._default_manager.select_related(*list_joined(model)))
         if is_ended(model):
             rows = rows.filter(is_active=True)
         entries = [write_entry(model, row) for row in rows.iterator(chunk_size=2000)]
@@ -48,7 +59,7 @@ def write_entry(model: type[GovernedModel], row: GovernedModel) -> dict[str, Any
     content = model.mask(read_content(model, row))
     for name in model.exchange_fields:
         if model._meta.get_field(name).is_relation:
-            content[name] = getattr(row, name).name
+            content[name] = name_related(row, name)
     return {name: _sort(content[name]) for name in model.exchange_fields}
 
 
