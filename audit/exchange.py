@@ -348,10 +348,9 @@ class _Import:
     def _refuse_invalid(self, section: _Section, entry: Entry, error: ValidationError) -> None:
         model = section.model
         self.refused[model].add(entry.key[0])
-        given = len(entry.content) > len(model.natural_key_fields)
         for pointer, detail in list_errors(error):
             field_name = pointer.strip("/").partition("/")[0]
-            if entry.row is None and given and field_name and field_name not in entry.content:
+            if entry.row is None and field_name and field_name not in entry.content:
                 detail = f"{detail} There is no {model._meta.verbose_name} {entry.name} yet: a new one needs this."
             self._refuse(entry, detail, pointer)
 

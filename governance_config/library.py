@@ -23,6 +23,7 @@ from governance_config.models import MAX_PRESET, Preset
 from overrides.api import EXPORT_CONFIGURATION
 
 FOLDER = Path(__file__).parent / "presets"
+STARTER_NAME = "starter"  # what an installation begins with
 MAX_SAVED = 200
 
 
@@ -53,7 +54,7 @@ class PresetFile:
 def list_shipped() -> tuple[PresetFile, ...]:
     """The presets of this release; the one that an installation begins with comes first."""
     found = []
-    for path in sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem != "starter", path.stem)):
+    for path in sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem != STARTER_NAME, path.stem)):
         text = path.read_text(encoding="utf-8")
         document = parse(text)
         found.append(PresetFile(path.stem, text, True, document.get("title", ""), document.get("description", "")))
