@@ -20,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audit.changes import Origin, originating
 from audit.errors import Busy, NotPermitted, StaleVersion
-from audit.exchange import InvalidDocument
 from audit.permissions import SYSTEM_ACTOR
+from audit.sources import InvalidDocument
 
 NOT_SET_UP = 3
 
@@ -45,7 +45,7 @@ class GovernedCommand(BaseCommand):
             with originating(origin):
                 self.act(user if user is not None else SYSTEM_ACTOR, **options)
         except InvalidDocument as error:
-            lines = "\n".join(f"  {problem}" for problem in error.problems)
+            lines = "\n".join(f"  {line}" for line in error.lines())
             raise CommandError(f"Refused, nothing was written:\n{lines}", returncode=1) from error
         except ValidationError as error:
             raise CommandError(f"Refused, nothing was written: {' '.join(error.messages)}", returncode=1) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 
 
 class UngovernedWrite(Exception):
@@ -13,6 +13,17 @@ class UngovernedWrite(Exception):
 
 class StateConflict(ValidationError):
     """What was asked contradicts the present state of other objects (HTTP 409), naming them."""
+
+
+class CheckRefusal(StateConflict):
+    """What a check says against one object of a change set: `about` is its kind and its key, as the journal has them.
+
+    `needs_override` says that an approved override would let the change pass.
+    """
+
+    def __init__(self, message: str, *, about: tuple[str, str], needs_override: bool = False) -> None:
+        super().__init__(message, code="governance")
+        self.about, self.needs_override = about, needs_override
 
 
 class FieldError(ValidationError):
@@ -51,3 +62,16 @@ class InvalidEntries(Exception):
     def __init__(self, errors: Mapping[int, ValidationError]) -> None:
         super().__init__(f"{len(errors)} entries are not valid; nothing was written")
         self.errors = dict(errors)
+
+
+def list_errors(error: ValidationError) -> list[tuple[str, str]]:
+    """The pointer below the object and the sentence of everything in `error`."""
+    if not hasattr(error, "error_dict"):
+        return [("", message) for message in error.messages]
+    found = []
+    for name, errors in error.error_dict.items():
+        base = "" if name == NON_FIELD_ERRORS else f"/{name}"
+        for item in errors:
+            below = f"/{item.pointer}" if isinstance(item, FieldError) and item.pointer else ""
+            found += [(base + below, message) for message in item.messages]
+    return found

@@ -1,352 +1,372 @@
 """How does a configuration travel? One YAML or JSON document over all governed models, by natural keys.
 
 Export writes it, a plan compares it with what is stored, apply makes it so: all or nothing, in one change set. The
-document has no keys of the database, no revision, time or author, and no secret. What it does not mention stays.
+document has no keys of the database, no revision, time or author, and no secret. What it does not mention stays; what
+an entry calls absent is deleted.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import models
 
-from audit.changes import change_set
-from audit.documents import MAX_DEPTH, canonical, plain, read_content
-from audit.errors import FieldError, InvalidEntries
-from audit.governed import GovernedModel, governed_models, save_all
-from audit.permissions import may, permitted
+from audit.changes import ChangeSet, change_set
+from audit.documents import canonical, read_content
+from audit.entries import (
+    STATE,
+    Entry,
+    check_entries,
+    compare_contents,
+    copy_row,
+    find_related,
+    find_stored,
+    read_key,
+    read_loosely,
+    spell,
+)
+from audit.errors import CheckRefusal, InvalidEntries, StateConflict, list_errors
+from audit.exports import FORMAT, dump, entry_key, exchanged_models, export_document, is_ended
+from audit.governed import GovernedModel, save_all
+from audit.permissions import DELETE, VIEW, may, object_permissions
+from audit.plans import Plan, Step, refuse
+from audit.sources import InvalidDocument, Problem, SourceDocument, escape, parse
 
-FORMAT = "code-review-governance/1"
-MAX_BYTES = 20_000_000
+__all__ = [
+    "FORMAT",
+    "InvalidDocument",
+    "Plan",
+    "Problem",
+    "Step",
+    "apply",
+    "dump",
+    "export_document",
+    "list_errors",
+    "parse",
+]
+
 MASKED = "(secret)"
-SCHEMA_HEAD = {"format", "title", "description"}
+HEAD = {"$schema", "format", "title", "description"}
+MAX_ENTRIES = 30_000  # of one section: SQLite takes as many values in one statement
+PART = 500  # objects that are stored at once
+IMPLIED = 200  # changes that no entry asks for, told one by one
+
+Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong at one place of a document. `pointer` is a JSON pointer without ``#``."""
-
-    pointer: str
-    detail: str
-    name: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.pointer}{f' ({self.name})' if self.name else ''}"
-        return f"{place}: {self.detail}" if place else self.detail
-
-
-class InvalidDocument(Exception):
-    """A document that cannot be applied, with every problem found. Nothing was written."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = list(problems)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What applying an entry does: `fields` maps a field to its old and new value."""
-
-    section: str
-    name: str
-    status: str  # created, updated, unchanged
-    fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What applying a document does, entry by entry; `revision` is the last one written, `warnings` those of checks."""
-
-    steps: tuple[Step, ...]
-    revision: int
-    warnings: tuple[str, ...] = ()
-
-    def count(self, status: str) -> int:
-        """Number of entries that are created, updated or unchanged."""
-        return sum(step.status == status for step in self.steps)
-
-
-def exchanged_models() -> list[type[GovernedModel]]:
-    """The models that stand in documents, in an order in which what is referred to comes first."""
-    return [model for model in governed_models() if model.section is not None]
-
-
-def export_document(user: Any, *, title: str = "") -> dict[str, Any]:
-    """Everything that `user` may see, as a document. Equal configurations give equal documents."""
-    document: dict[str, Any] = {"format": FORMAT}
-    if title:
-        document["title"] = title
-    for model in exchanged_models():
-        relations = [item.name for item in model._meta.concrete_fields if item.is_relation]
-        rows = permitted(user, "view", model._default_manager.select_related(*relations))
-        if any(item.name == "is_active" for item in model._meta.concrete_fields):
-            rows = rows.filter(is_active=True)
-        entries = [_write_entry(model, row) for row in rows]
-        document[model.section] = sorted(entries, key=lambda entry, model=model: _entry_key(model, entry))
-    return document
-
-
-def _write_entry(model: type[GovernedModel], row: GovernedModel) -> dict[str, Any]:
-    content = model.mask(read_content(model, row))
-    for name in model.exchange_fields:
-        if model._meta.get_field(name).is_relation:
-            content[name] = getattr(row, name).name
-    return {name: _sort(content[name]) for name in model.exchange_fields}
-
-
-def _sort(value: Any) -> Any:
-    """`value` with the names of its objects sorted: the databases keep them in orders of their own."""
-    if isinstance(value, dict):
-        return {name: _sort(value[name]) for name in sorted(value)}
-    return [_sort(item) for item in value] if isinstance(value, list) else value
-
-
-def _entry_key(model: type[GovernedModel], entry: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(entry.get(name, "")) for name in model.natural_key_fields)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Block style for long texts, so that people can read and compare them."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text and not text.startswith((" ", "\n")) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def dump(document: Mapping[str, Any], form: str = "yaml") -> str:
-    """`document` as text: `form` is yaml or json."""
-    if form == "json":
-        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-
-
-def parse(text: str | bytes) -> dict[str, Any]:
-    """The document in `text`, YAML or JSON (which is YAML). Raises `InvalidDocument` with the line."""
-    if len(text) > MAX_BYTES:
-        raise InvalidDocument([Problem("", f"The document has {len(text):,} bytes; at most {MAX_BYTES:,} are read.")])
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        # Aliases let a small file grow without end, and no export has any.
-        depth = 0
-        for event in yaml.parse(text, Loader=loader):
-            # The loader calls itself for each level and would end the process where the stack ends.
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > 2 * MAX_DEPTH:
-                line = event.start_mark.line + 1
-                raise InvalidDocument([Problem("", f"Line {line}: nested more than {2 * MAX_DEPTH} levels deep.")])
-            if isinstance(event, yaml.AliasEvent):
-                raise InvalidDocument([Problem("", f"Line {event.start_mark.line + 1}: aliases (*name) are not read.")])
-        # code-review: ignore[python-yaml-unsafe-load] -- loader is yaml's safe one, in C where there is one
-        document = yaml.load(text, Loader=loader)  # noqa: S506, a safe loader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InvalidDocument([Problem("", f"Not YAML or JSON: {' '.join(str(error).split())}")]) from error
-    if not isinstance(document, dict):
-        raise InvalidDocument([Problem("", "The document must be an object with sections.")])
-    return document
-
-
-def apply(document: Mapping[str, Any], *, user: Any, reason: str = "", dry_run: bool = False) -> Plan:
+def apply(
+    document: Mapping[str, Any],
+    *,
+    user: Any,
+    reason: str = "",
+    dry_run: bool = False,
+    seen: int | None = None,
+    progress: Progress | None = None,
+) -> Plan:
     """Make the configuration what `document` says; with `dry_run` only tell what that would do.
 
-    A document with `persona_assignments` is complete: rules get those personas and no default ones. Raises
-    `InvalidDocument` with every problem, `Busy`, or `ValidationError` from a check.
+    A document with `persona_assignments` is complete: rules get those personas and no default ones. `seen` is the
+    revision of the plan that was read: if the journal has moved since, nothing is done. `progress` is told how many
+    entries of how many are done.
+
+    Raises `InvalidDocument` with every problem, or `Busy`; a dry run tells the problems of entries in its plan.
     """
-    _check_head(document)
-    complete = "persona_assignments" in document
-    steps: list[Step] = []
-    problems: list[Problem] = []
-    with change_set(reason=reason, restoring=complete, dry_run=dry_run) as changes:
-        for model in exchanged_models():
-            found = _apply_section(model, document.get(model.section) or [], user, steps)
-            problems += found
-        if problems:
-            raise InvalidDocument(problems)
-    return Plan(tuple(steps), changes.revision if not dry_run else changes.first_free - 1, tuple(changes.warnings))
+    located = document.locate if isinstance(document, SourceDocument) else list
+    try:
+        _check_head(document)
+    except InvalidDocument as error:
+        raise InvalidDocument(located(error.problems)) from None
+    work = _Import(document, user, progress)
+    try:
+        with change_set(reason=reason, restoring="persona_assignments" in document, dry_run=dry_run) as changes:
+            work.start = changes.first_free - 1
+            if seen is not None and seen != work.start:
+                raise StateConflict(
+                    f"The configuration has moved from revision {seen} to {work.start} since this was planned: plan it "
+                    "again."
+                )
+            work.carry_out()
+    except InvalidDocument:
+        problems = located(work.problems)
+    except ValidationError as error:
+        if not work.done:
+            raise
+        problems = located(work.place(error))
+    else:
+        revision = work.start if dry_run else changes.revision
+        return Plan(work.ordered(), revision, tuple(changes.warnings), work.list_implied(changes))
+    if dry_run:
+        return Plan(tuple(refuse(work.ordered(), problems)), work.start, problems=tuple(problems))
+    raise InvalidDocument(problems)
 
 
 def _check_head(document: Mapping[str, Any]) -> None:
     problems = []
     if document.get("format") != FORMAT:
-        problems.append(Problem("/format", f"This must be {FORMAT!r}, not {document.get('format')!r}."))
+        found = repr(document.get("format"))[:100]
+        problems.append(Problem("/format", f"This must be {FORMAT!r}, not {found}."))
     sections = {model.section for model in exchanged_models()}
     for key in document:
-        if key not in sections | SCHEMA_HEAD:
-            problems.append(Problem(f"/{key}", f"No such section. Sections: {', '.join(sorted(sections))}."))
-    problems += [
-        Problem(f"/{section}", "This must be a list of entries.")
-        for section in sorted(sections)
-        if not isinstance(document.get(section) or [], list)
-    ]
+        if key not in sections | HEAD:
+            problems.append(Problem(f"/{escape(key)}", f"No such section. Sections: {', '.join(sorted(sections))}."))
+    for section in sorted(sections):
+        entries = document.get(section) or []
+        if not isinstance(entries, list):
+            problems.append(Problem(f"/{section}", "This must be a list of entries."))
+        elif len(entries) > MAX_ENTRIES:
+            problems.append(Problem(f"/{section}", f"At most {MAX_ENTRIES:,} entries, these are {len(entries):,}."))
     if problems:
         raise InvalidDocument(problems)
 
 
-def _apply_section(model: type[GovernedModel], entries: list[Any], user: Any, steps: list[Step]) -> list[Problem]:
-    problems = _check_entries(model, entries)
-    if problems:
+@dataclass
+class _Section:
+    """The entries of one model that make sense, and what their user may do with each row."""
+
+    model: type[GovernedModel]
+    entries: list[Entry]
+    rights: Mapping[Any, Sequence[str]] = field(default_factory=dict)
+
+
+class _Import:
+    """One document being applied. `problems` and `steps` grow; a problem anywhere undoes everything."""
+
+    def __init__(self, document: Mapping[str, Any], user: Any, progress: Progress | None) -> None:
+        self.document, self.user, self.progress = document, user, progress
+        self.steps: dict[str, Step] = {}  # by the pointer of the entry
+        self.problems: list[Problem] = []
+        self.refused: dict[type[models.Model], set[str]] = {}  # names that entries gave and that were not stored
+        self.places: dict[tuple[str, str], tuple[str, str]] = {}  # entity → pointer and name of its entry
+        self.start, self.done, self.finished = 0, False, 0
+        self.total = sum(len(document.get(model.section) or []) for model in exchanged_models())
+
+    def carry_out(self) -> None:
+        """Deletions first, from the top storey down, then the others, from the bottom up. In the change set."""
+        sections = [self._read_section(model, self.document.get(model.section) or []) for model in exchanged_models()]
+        for section in reversed(sections):
+            self._delete(section)
+        for section in sections:
+            self._store(section)
+        if self.problems:
+            raise InvalidDocument(self.problems)
+        self.done = True
+
+    def ordered(self) -> tuple[Step, ...]:
+        """The steps in the order of the document's sections and entries."""
+        order = {model.section: number for number, model in enumerate(exchanged_models())}
+
+        def place(step: Step) -> tuple[int, int]:
+            return order[step.section], int(step.pointer.rpartition("/")[2])
+
+        return tuple(sorted(self.steps.values(), key=place))
+
+    def place(self, error: ValidationError) -> list[Problem]:
+        """What the checks of the change set say, each at the entry that it is about."""
+        if hasattr(error, "error_dict"):
+            return [Problem(pointer, detail) for pointer, detail in list_errors(error)]
+        problems = []
+        for item in error.error_list:
+            about = item.about if isinstance(item, CheckRefusal) else None
+            pointer, name = self.places.get(about, ("", ""))
+            needs = isinstance(item, CheckRefusal) and item.needs_override
+            code = "needs_override" if needs else "conflict" if isinstance(item, StateConflict) else "invalid"
+            problems.append(Problem(pointer, " ".join(item.messages), name, code=code))
         return problems
-    related = _find_related(model, entries)
-    stored = {_stored_key(model, row): row for row in _find_stored(model, entries)}
-    objects, plans = [], []
-    for index, entry in enumerate(entries):
-        pointer, key = f"/{model.section}/{index}", _entry_key(model, entry)
-        row = stored.get(key)
-        item, missing = _read_entry(model, entry, row, related)
-        problems += [Problem(f"{pointer}/{name}", detail, " ".join(key)) for name, detail in missing]
-        step = _plan_entry(model, item, row, " ".join(key))
-        if step.status != "unchanged":
-            wanted = ["add"] if row is None else dict.fromkeys(model.action_for(row, [name]) for name in step.fields)
-            for action in wanted:
-                if not may(user, action, row or model):
-                    detail = f"You may not {action} this {model._meta.verbose_name}."
-                    problems.append(Problem(pointer, detail, " ".join(key)))
-        objects.append(item)
-        plans.append(step)
-    if not problems and objects:
-        contents = {row.pk: read_content(model, row) for row in stored.values()}
-        problems = _store(model, objects, entries)
-    if not problems:
-        for index, (item, step) in enumerate(zip(objects, plans, strict=True)):
-            hidden = [] if step.status != "unchanged" else _find_hidden(model, item, contents[item.pk])
-            if not hidden:
-                continue
-            # Masked documents do not show that a secret is another one: the right to change it is asked here.
-            row = stored[_stored_key(model, item)]
-            plans[index] = Step(model.section, step.name, "updated", dict.fromkeys(hidden, (MASKED, MASKED)))
-            for action in dict.fromkeys(model.action_for(row, [name]) for name in hidden):
-                if not may(user, action, row):
-                    detail = f"You may not {action} this {model._meta.verbose_name}."
-                    problems.append(Problem(f"/{model.section}/{index}", detail, step.name))
-    steps.extend(plans)
-    return problems
 
-
-def _find_hidden(model: type[GovernedModel], item: GovernedModel, before: Mapping[str, Any]) -> list[str]:
-    """The fields of a stored object that differ from what they were `before`, secrets included."""
-    after = read_content(model, item)
-    return [name for name in after if canonical(before[name]) != canonical(after[name])]
-
-
-def _check_entries(model: type[GovernedModel], entries: list[Any]) -> list[Problem]:
-    problems, seen = [], set()
-    for index, entry in enumerate(entries):
-        pointer = f"/{model.section}/{index}"
-        if not isinstance(entry, dict):
-            problems.append(Problem(pointer, "An entry must be an object."))
-            continue
-        unknown = [str(name) for name in entry if name not in model.exchange_fields]
-        problems += [Problem(f"{pointer}/{name}", "No such field.") for name in unknown]
-        for name in model.natural_key_fields:
-            if not isinstance(entry.get(name), str) or not entry[name]:
-                problems.append(Problem(f"{pointer}/{name}", "Every entry needs this text: it tells what is meant."))
-        key = _entry_key(model, entry)
-        if key in seen:
-            problems.append(Problem(pointer, "This entry stands twice in the document.", " ".join(key)))
-        seen.add(key)
-    return problems
-
-
-def _find_related(model: type[GovernedModel], entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each relation the named objects that exist, by name."""
-    found = {}
-    for name in model.exchange_fields:
-        relation = model._meta.get_field(name)
-        if relation.is_relation:
-            names = {entry[name] for entry in entries if isinstance(entry.get(name), str)}
-            rows = relation.related_model._base_manager.filter(name__in=names)
-            found[name] = {row.name: row for row in rows}
-    return found
-
-
-def _find_stored(model: type[GovernedModel], entries: Sequence[Mapping[str, Any]]) -> models.QuerySet:
-    first = model.natural_key_fields[0]
-    lookup = f"{first}__name__in" if model._meta.get_field(first).is_relation else f"{first}__in"
-    rows = model._base_manager.filter(**{lookup: [entry[first] for entry in entries]})
-    relations = [item.name for item in model._meta.concrete_fields if item.is_relation]
-    if any(item.name == "is_active" for item in model._meta.concrete_fields):
-        rows = rows.filter(is_active=True)
-    return rows.select_related(*relations)
-
-
-def _stored_key(model: type[GovernedModel], row: GovernedModel) -> tuple[str, ...]:
-    values = (getattr(row, name) for name in model.natural_key_fields)
-    return tuple(str(value.name if isinstance(value, models.Model) else value) for value in values)
-
-
-def _read_entry(
-    model: type[GovernedModel],
-    entry: Mapping[str, Any],
-    row: GovernedModel | None,
-    related: Mapping[str, Mapping[str, Any]],
-) -> tuple[GovernedModel, list[tuple[str, str]]]:
-    """The object that `entry` describes, and the relations it names that do not exist."""
-    item, missing = model(), []
-    if row is not None:
-        for stored_field in model._meta.concrete_fields:
-            setattr(item, stored_field.attname, getattr(row, stored_field.attname))
-        item._state.adding = False
-    for name, value in entry.items():
-        if name in related:
-            if not isinstance(value, str) or value not in related[name]:
-                missing.append(
-                    (name, f"There is no {model._meta.get_field(name).related_model._meta.verbose_name} {value!r}.")
-                )
-            else:
-                setattr(item, name, related[name][value])
-        else:
-            setattr(item, name, value)
-    return item, missing
-
-
-def _plan_entry(model: type[GovernedModel], item: GovernedModel, row: GovernedModel | None, name: str) -> Step:
-    if row is None:
-        return Step(model.section, name, "created")
-    old, new = model.mask(read_content(model, row)), model.mask(_read_loosely(model, item, row))
-    fields = {key: (old[key], new[key]) for key in old if canonical(old[key]) != canonical(new[key])}
-    return Step(model.section, name, "updated" if fields else "unchanged", fields)
-
-
-def _read_loosely(model: type[GovernedModel], item: GovernedModel, row: GovernedModel) -> dict[str, Any]:
-    """Content of an object that is not validated yet; one that cannot be read differs, and is refused when stored."""
-    try:
-        content = read_content(model, item)
-        canonical(content)
-        return content
-    except (TypeError, ValueError, ValidationError):
-        return {**read_content(model, row), "": plain(str(item.__dict__))}
-
-
-def _store(
-    model: type[GovernedModel], objects: list[GovernedModel], entries: Sequence[Mapping[str, Any]]
-) -> list[Problem]:
-    try:
-        save_all(objects)
-    except InvalidEntries as error:
-        return [
-            Problem(f"/{model.section}/{index}{pointer}", detail, " ".join(_entry_key(model, entries[index])))
-            for index, invalid in sorted(error.errors.items())
-            for pointer, detail in list_errors(invalid)
+    def list_implied(self, changes: ChangeSet) -> tuple[str, ...]:
+        """What was changed without any entry asking for it."""
+        found = [
+            f"{change.change_type.replace('_', ' ')}: {change.entity_name}"
+            for change in changes.changes
+            if (change.entity_type, change.entity_id) not in self.places
         ]
-    return []
+        more = len(found) - IMPLIED
+        return (*found[:IMPLIED], f"… and {more:,} more") if more > 0 else tuple(found)
 
+    def _refuse(self, entry: Entry, detail: str, below: str = "", code: str = "invalid") -> None:
+        self.problems.append(Problem(entry.pointer + below, detail, entry.name, code=code))
 
-def list_errors(error: ValidationError) -> list[tuple[str, str]]:
-    """The pointer below the object and the sentence of everything in `error`."""
-    if not hasattr(error, "error_dict"):
-        return [("", message) for message in error.messages]
-    found = []
-    for name, errors in error.error_dict.items():
-        base = "" if name == NON_FIELD_ERRORS else f"/{name}"
-        for item in errors:
-            below = f"/{item.pointer}" if isinstance(item, FieldError) and item.pointer else ""
-            found += [(base + below, message) for message in item.messages]
-    return found
+    def _read_section(self, model: type[GovernedModel], given: list[Any]) -> _Section:
+        problems = check_entries(model, given)
+        self.problems += problems
+        bad = {"/".join(problem.pointer.split("/")[:3]) for problem in problems}
+        entries = [
+            Entry(
+                f"/{model.section}/{index}",
+                entry_key(model, content),
+                {name: value for name, value in content.items() if name != STATE},
+                state=content.get(STATE, "present"),
+            )
+            for index, content in enumerate(given)
+            if f"/{model.section}/{index}" not in bad
+        ]
+        self.refused[model] = {
+            str(content.get("name"))
+            for index, content in enumerate(given)
+            if f"/{model.section}/{index}" in bad and isinstance(content, dict)
+        }
+        return _Section(model, entries)
+
+    def _find_rows(self, section: _Section, entries: Sequence[Entry]) -> None:
+        """Give the entries their rows, and the section the rights on them."""
+        model = section.model
+        stored = {read_key(model, row): row for row in find_stored(model, entries)}
+        for entry in entries:
+            entry.row = stored.get(entry.key)
+        names = model.exchange_fields
+        actions = [
+            VIEW,
+            DELETE,
+            *(model.action_for(row, [name]) for row in list(stored.values())[:1] for name in names),
+        ]
+        section.rights = object_permissions(self.user, list(stored.values()), tuple(dict.fromkeys(actions)))
+
+    def _may(self, section: _Section, entry: Entry, action: str) -> bool:
+        if entry.row is None:
+            return may(self.user, action, section.model)
+        return action in section.rights.get(entry.row.pk, ())
+
+    def _ask(self, section: _Section, entry: Entry, actions: Iterable[str]) -> bool:
+        """Whether the user may do all of `actions` and see what is there; each that he may not is a problem."""
+        lacking = [action for action in dict.fromkeys(actions) if not self._may(section, entry, action)]
+        if entry.row is not None and not self._may(section, entry, VIEW):
+            lacking = lacking or [VIEW]
+        for action in lacking:
+            self._refuse(entry, f"You may not {action} this {section.model._meta.verbose_name}.", code="forbidden")
+        return not lacking
+
+    def _delete(self, section: _Section) -> None:
+        model, entries = section.model, [entry for entry in section.entries if entry.state == "absent"]
+        self._find_rows(section, entries)
+        for entry in entries:
+            if entry.row is None:
+                self._tell(section, entry, "unchanged")
+                continue
+            self._tell(section, entry, "deleted")
+            if DELETE not in model._meta.default_permissions:
+                self._refuse(entry, f"This {model._meta.verbose_name} came with an installed package: it stays.")
+            elif self._ask(section, entry, [DELETE]):
+                self.places[(model.entity_type, entry.row.entity_id)] = (entry.pointer, entry.name)
+                self._remove(section, entry)
+        self._advance(len(entries))
+
+    def _remove(self, section: _Section, entry: Entry) -> None:
+        try:
+            if is_ended(section.model):
+                entry.row.is_active = False
+                entry.row.save()
+            else:
+                entry.row.delete()
+        except ValidationError as error:
+            for message in error.messages:
+                self._refuse(entry, message, code="conflict")
+
+    def _store(self, section: _Section) -> None:
+        model, entries = section.model, [entry for entry in section.entries if entry.state != "absent"]
+        self._find_rows(section, entries)
+        related = find_related(model, entries)
+        for start in range(0, len(entries), PART):
+            part = entries[start : start + PART]
+            wanted = [entry for entry in part if self._prepare(section, entry, related)]
+            if wanted:
+                self._save(section, wanted)
+            self._advance(len(part))
+
+    def _prepare(self, section: _Section, entry: Entry, related: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Make the object of an entry. True if it differs from what is stored and may be stored."""
+        model = section.model
+        if entry.row is not None and entry.state == "created":
+            self._tell(section, entry, "unchanged")
+            return False
+        missing = self._read(section, entry, related)
+        if missing:
+            return False
+        if entry.row is None:
+            self._tell(section, entry, "created")
+            return self._ask(section, entry, ["add"])
+        entry.before = read_content(model, entry.row)
+        after = read_loosely(model, entry.item)
+        if after is not None and spell(entry.before) == spell(after):
+            self._tell(section, entry, "unchanged")
+            return False
+        fields = (
+            compare_contents(model.mask(entry.before), model.mask(after)) if after is not None else {"": (None, None)}
+        )
+        allowed = self._ask(section, entry, (model.action_for(entry.row, [name]) for name in fields))
+        self._tell(section, entry, "updated", fields if allowed and after is not None else {})
+        return allowed
+
+    def _tell(self, section: _Section, entry: Entry, status: str, fields: Mapping[str, Any] | None = None) -> None:
+        self.steps[entry.pointer] = Step(section.model.section, entry.name, status, fields or {}, entry.pointer)
+
+    def _read(self, section: _Section, entry: Entry, related: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Set what the entry says; True if it names something that is not there."""
+        model, missing = section.model, False
+        entry.item = copy_row(model, entry.row)
+        for name, value in entry.content.items():
+            if name not in related:
+                setattr(entry.item, name, value)
+                continue
+            target = model._meta.get_field(name).related_model
+            if isinstance(value, str) and value in related[name]:
+                setattr(entry.item, name, related[name][value])
+                continue
+            missing = True
+            if not isinstance(value, str) or value not in self.refused.get(
+                target, ()
+            ):  # else its own entry says what is wrong
+                self._refuse(entry, f"There is no {target._meta.verbose_name} {value!r}.", f"/{name}")
+        if missing:
+            self._tell(section, entry, "created" if entry.row is None else "updated")
+        return missing
+
+    def _save(self, section: _Section, entries: list[Entry]) -> None:
+        """Store the objects of the entries. What is wrong with some of them does not keep the others from being
+        judged: it all will be undone.
+        """
+        try:
+            save_all([entry.item for entry in entries])
+        except InvalidEntries as error:
+            for index, invalid in sorted(error.errors.items()):
+                self._refuse_invalid(section, entries[index], invalid)
+            rest = [entry for index, entry in enumerate(entries) if index not in error.errors]
+            if rest:
+                self._save(section, rest)
+            return
+        except ValidationError as error:
+            # The database refused it: nothing more can be asked of it in this transaction.
+            self.problems += [Problem(f"/{section.model.section}", message) for message in error.messages]
+            raise InvalidDocument(self.problems) from error
+        for entry in entries:
+            self.places[(section.model.entity_type, entry.item.entity_id)] = (entry.pointer, entry.name)
+            if entry.row is not None:
+                self._tell_stored(section, entry)
+
+    def _refuse_invalid(self, section: _Section, entry: Entry, error: ValidationError) -> None:
+        model = section.model
+        self.refused[model].add(entry.key[0])
+        for pointer, detail in list_errors(error):
+            field_name = pointer.strip("/").partition("/")[0]
+            if entry.row is None and field_name and field_name not in entry.content:
+                detail = f"{detail} There is no {model._meta.verbose_name} {entry.name} yet: a new one needs this."
+            self._refuse(entry, detail, pointer)
+
+    def _tell_stored(self, section: _Section, entry: Entry) -> None:
+        """What an entry has changed in fact: its object is in its normal form now, with its secrets."""
+        model = section.model
+        after = read_content(model, entry.item)
+        changed = [name for name in after if canonical(entry.before[name]) != canonical(after[name])]
+        fields = compare_contents(model.mask(entry.before), model.mask(after))
+        hidden = [name for name in changed if name not in fields]
+        # Masked documents do not show that a secret is another one: the right to change it is asked here.
+        self._ask(section, entry, (model.action_for(entry.row, [name]) for name in hidden))
+        shown = {**fields, **dict.fromkeys(hidden, (MASKED, MASKED))}
+        self._tell(section, entry, "updated" if shown else "unchanged", shown)
+
+    def _advance(self, count: int) -> None:
+        self.finished += count
+        if self.progress is not None and count:
+            self.progress(self.finished, self.total)

@@ -22,6 +22,7 @@ from rest_framework.settings import api_settings
 
 from audit.changes import is_lock_timeout
 from audit.errors import Busy, FieldError, InvalidEntries, NotPermitted, StaleVersion, StateConflict
+from audit.sources import InvalidDocument, escape
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 200  # entries in one answer; nobody corrects more at once
@@ -65,10 +66,13 @@ class Entry:
     pointer: str
     detail: str
     code: str = "invalid"
+    line: int | None = None  # of a document that was sent as text
 
-    def document(self) -> dict[str, str]:
+    def document(self) -> dict[str, Any]:
         """As it stands in `errors`."""
-        return {"pointer": "#" + quote(self.pointer, safe="/~!$&'()*+,;=:@"), "detail": self.detail, "code": self.code}
+        pointer = "#" + quote(self.pointer, safe="/~!$&'()*+,;=:@")
+        line = {"line": self.line} if self.line is not None else {}
+        return {"pointer": pointer, "detail": self.detail, "code": self.code, **line}
 
 
 class Problem(exceptions.APIException):
@@ -100,11 +104,6 @@ def invalid(*entries: Entry) -> Problem:
     if len(entries) == 1:
         return Problem("invalid", entries[0].detail, errors=entries)
     return Problem("invalid", f"{len(entries)} mistakes were found.", errors=entries)
-
-
-def escape(step: Any) -> str:
-    """One step of a JSON pointer."""
-    return str(step).replace("~", "~0").replace("/", "~1")
 
 
 def list_entries(error: ValidationError, base: str = "") -> list[Entry]:
@@ -167,6 +166,24 @@ def _explain_entries(error: InvalidEntries) -> Problem:
     )
 
 
+def _explain_document(error: InvalidDocument) -> Problem:
+    """What is wrong with an imported document, each mistake at its place and line."""
+    entries = [
+        Entry(
+            f"/document{problem.pointer}",
+            f"{problem.name}: {problem.detail}" if problem.name else problem.detail,
+            problem.code,
+            problem.line,
+        )
+        for problem in error.problems
+    ]
+    slug = "conflict" if error.is_conflict else "invalid"
+    if all(problem.code == "forbidden" for problem in error.problems):
+        slug = "forbidden"
+    many = f"{len(entries)} mistakes were found; nothing was written."
+    return Problem(slug, entries[0].detail if len(entries) == 1 else many, errors=entries)
+
+
 def _explain_operational(error: OperationalError | InterfaceError) -> Problem:
     if isinstance(error, OperationalError) and is_lock_timeout(error):
         return _busy("Another change is being stored. Nothing was written; try again in a moment.")
@@ -194,6 +211,7 @@ def _explain_framework(error: exceptions.APIException) -> Problem:
 _TRANSLATIONS: tuple[tuple[Any, Any], ...] = (
     (Problem, lambda error: error),
     (exceptions.APIException, _explain_framework),
+    (InvalidDocument, _explain_document),
     (ValidationError, _explain_validation),
     (InvalidEntries, _explain_entries),
     (StaleVersion, lambda error: Problem("stale", str(error), headers={"ETag": f'"{error.current}"'})),

@@ -25,7 +25,7 @@ from audit.problems import Problem
 from audit.serializers import StrictCharField, StrictSerializer
 from audit.viewsets import ApiMixin
 from governance_config.roles import ROLES
-from overrides.api import EXPORT_CONFIGURATION, VIEW_CONFIGURATION
+from overrides.api import EXPORT_CONFIGURATION, IMPORT_CONFIGURATION, VIEW_CONFIGURATION
 from reviews.models import ReviewSession
 
 logger = logging.getLogger(__name__)
@@ -171,6 +171,6 @@ def list_rights(user: Any) -> dict[str, list[str]]:
         codenames = [codename for codename, _ in model._meta.permissions if codename.endswith(own)]
         actions = [*model._meta.default_permissions, *(codename.removesuffix(own) for codename in codenames)]
         rights[kind] = [action for action in actions if may(user, action, model)]
-    names = {"view": VIEW_CONFIGURATION, "export": EXPORT_CONFIGURATION, "import": "overrides.import_configuration"}
+    names = {"view": VIEW_CONFIGURATION, "export": EXPORT_CONFIGURATION, "import": IMPORT_CONFIGURATION}
     rights["configuration"] = [action for action, name in names.items() if holds(user, name)]
     return rights

@@ -26,6 +26,9 @@ from audit.forms import ReasonedForm
 from audit.governed_admin import ChangeSetAdmin, ReadOnlyAdmin
 from audit.models import ConfigurationAuditLog
 from audit.permissions import RoleGrant, UserGrant
+from governance_config.exchange_admin import PresetAdmin
+
+__all__ = ["AccountAdmin", "PresetAdmin", "RoleAdmin"]
 
 User = get_user_model()
 ACCOUNT_ENTITIES = ("user", "role_membership", "user_permission")

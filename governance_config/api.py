@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 from audit.api import ChangeViewSet, RollbackView
 from governance_config.access import MeView, TokenView
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
+from governance_config.exchange_api import ExportSchemaView, ImportView, PresetViewSet
 from governance_config.ui_state import UiStateViewSet
 from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
@@ -28,6 +29,7 @@ config.register("personas", PersonaViewSet, "persona")
 config.register("governance-rules", GovernanceRuleViewSet, "governance-rule")
 config.register("governance-overrides", OverrideViewSet, "override")
 config.register("audit-trail", ChangeViewSet, "change")
+config.register("presets", PresetViewSet, "preset")
 config.register("ui-state", UiStateViewSet, "ui-state")
 
 reviews = SimpleRouter(trailing_slash=False)
@@ -42,6 +44,8 @@ urlpatterns = [
     path("me", MeView.as_view(), name="me"),
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
     path("config/export", ExportView.as_view(), name="export"),
+    path("config/export/schema", ExportSchemaView.as_view(), name="export-schema"),
+    path("config/import", ImportView.as_view(), name="import"),
     path("config/rollback", RollbackView.as_view(), name="rollback"),
     path("config/personas/assign", AssignmentViewSet.as_view({"put": "assign"}), name="assign"),
     path("config/", include(config.urls)),

@@ -33,6 +33,7 @@ GROUPS = (
             ("Personas", "groups", "personas.persona"),
             ("Assignments", "assignment_ind", "personas.personaruleassignment"),
             ("Plugins", "extension", "plugins.plugin"),
+            ("Import and presets", "swap_vert", "governance_config.preset"),
         ),
     ),
     ("Record", (("Journal", "history", "audit.configurationauditlog"),)),

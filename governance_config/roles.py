@@ -19,6 +19,7 @@ VIEW = [
     "reviews.view_discoveredissue",
     "reviews.view_trackedfinding",
     "reviews.view_copilotprompt",
+    "governance_config.view_preset",
 ]
 
 RULES = ["rules.add_analysisrule", "rules.change_analysisrule", "rules.delete_analysisrule"]
@@ -36,14 +37,16 @@ OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_g
 APPROVALS = ["overrides.approve_governanceruleoverride"]
 JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
 ACCOUNTS = ["auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user", "auth.view_group"]
+IMPORT = ["overrides.import_configuration"]  # opens the door; what a document changes needs its own rights
+PRESETS = ["governance_config.add_preset", "governance_config.delete_preset"]
 REVIEWS = ["reviews.run_reviewsession"]
 TRIAGE = ["reviews.triage_trackedfinding", "reviews.change_copilotprompt"]
 
 ROLES: dict[str, list[str]] = {
     "viewer": VIEW,
-    "rule editor": VIEW + RULES + OVERRIDE_REQUESTS + REVIEWS + TRIAGE,
-    "plugin manager": VIEW + PLUGINS,
-    "persona manager": VIEW + PERSONAS,
+    "rule editor": VIEW + RULES + OVERRIDE_REQUESTS + REVIEWS + TRIAGE + IMPORT,
+    "plugin manager": VIEW + PLUGINS + IMPORT,
+    "persona manager": VIEW + PERSONAS + IMPORT,
     "override approver": VIEW + APPROVALS,
     "auditor": VIEW + JOURNAL,
     "administrator": [
@@ -59,7 +62,8 @@ ROLES: dict[str, list[str]] = {
         *REVIEWS,
         *TRIAGE,
         "reviews.delete_reviewsession",
-        "overrides.import_configuration",
+        *IMPORT,
+        *PRESETS,
     ],
 }
 

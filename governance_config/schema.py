@@ -15,7 +15,18 @@ from audit.viewsets import ReadViewSet, UpdateMixin, WriteViewSet
 
 PREFIX = re.compile(r"^/api/v1/(config/|reviews/)?")
 REVIEWS = "/api/v1/reviews/"
-NAMED_ACTIONS = ("bulk", "toggle", "assign", "check", "cancel", "compare", "file", "triage")  # named by the route
+NAMED_ACTIONS = (
+    "bulk",
+    "toggle",
+    "assign",
+    "check",
+    "cancel",
+    "compare",
+    "file",
+    "triage",
+    "plan",
+    "apply",
+)  # named by the route
 TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
 VERBS = {
     "list": "List",
@@ -156,7 +167,7 @@ class GovernanceSchema(AutoSchema):
         statuses |= {400}
         if not public or "auth/token" in self.path:
             statuses |= {401}
-        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export")):
+        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export", "/export/schema")):
             statuses |= {403}
         if self._names_object:
             statuses |= {404}
@@ -166,7 +177,9 @@ class GovernanceSchema(AutoSchema):
             statuses |= {403}  # also a session without its CSRF token
         if self._is_write and self._is_governed:
             statuses |= {409} if self.view.action == "create" else {409, 412}
-        if self.path.endswith("/rollback") or getattr(self.view, "action", "") in getattr(self.view, "conflicts", ()):
+        if self.path.endswith(("/rollback", "/import")) or getattr(self.view, "action", "") in getattr(
+            self.view, "conflicts", ()
+        ):
             statuses |= {409}
         if "auth/token" in self.path and self.method == "POST":
             statuses |= {429}
@@ -228,6 +241,7 @@ def problem_schema() -> dict[str, Any]:
             "pointer": {**text, "description": "JSON pointer into the body, or to a query parameter: `#/name`."},
             "detail": text,
             "code": text,
+            "line": {"type": "integer", "description": "In a document that was sent as text: the line."},
         },
     }
     return {

@@ -24,6 +24,7 @@ from overrides.models import GovernanceRule, GovernanceRuleOverride
 
 VIEW_CONFIGURATION = "overrides.view_configuration"
 EXPORT_CONFIGURATION = "overrides.export_configuration"
+IMPORT_CONFIGURATION = "overrides.import_configuration"
 FORMS = {"yaml": "application/yaml", "json": "application/json"}
 
 

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from audit.changes import ChangeSet, Origin
-from audit.errors import StateConflict
+from audit.errors import CheckRefusal
 from audit.facts import find_facts
 from audit.journal import Change
 from overrides import conditions
@@ -59,7 +59,9 @@ def check_governance(changes: ChangeSet) -> Sequence[ValidationError]:
         if verdict.rule.enforcement == Enforcement.WARN:
             changes.warn(str(verdict))
         elif verdict.rule.enforcement == Enforcement.BLOCK or not find_waiver(verdict, changes):
-            refusals.append(StateConflict(_advise(verdict), code="governance"))
+            about = (verdict.change.entity_type, verdict.change.entity_id)
+            demands = verdict.rule.enforcement == Enforcement.REQUIRE_OVERRIDE
+            refusals.append(CheckRefusal(_advise(verdict), about=about, needs_override=demands))
     return refusals[:MAX_PROBLEMS]
 
 

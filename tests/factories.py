@@ -11,6 +11,8 @@ from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
+from audit.exchange import FORMAT
+from governance_config.models import Preset
 from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
@@ -93,6 +95,14 @@ def make_governance_rule(name: str = "no-info", **fields: Any) -> GovernanceRule
     rule = GovernanceRule(name=name, **{**values, **fields})
     rule.save()
     return rule
+
+
+def make_preset(name: str = "kept", **fields: Any) -> Preset:
+    """A saved preset that says nothing."""
+    values = {"title": "Kept", "document": f"format: {FORMAT}\npersonas: []\n", "created_by": "somebody"}
+    preset = Preset(name=name, **{**values, **fields})
+    preset.save()
+    return preset
 
 
 def make_user(role: str | None = None, *, superuser: bool = False, **fields: Any) -> User:

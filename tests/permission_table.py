@@ -62,6 +62,8 @@ RULE = {
     "plugin": "patterns",
     "configuration": {"pattern": "x1"},
 }
+IMPORTERS = (RULES, PLUGINS, PERSONAS, ADMIN)
+DOCUMENT = {"format": "code-review-governance/1"}
 GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No.", "enabled": False}
 CONFIG = "/api/v1/config"
 REVIEWS = "/api/v1/reviews"
@@ -112,6 +114,15 @@ API = [
     read(f"{CONFIG}/audit-trail/1", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/configuration"),
     read(f"{CONFIG}/export", may=(AUDITOR, ADMIN)),
+    read(f"{CONFIG}/export/schema", may=EVERYONE),
+    Row("POST", f"{CONFIG}/import", IMPORTERS, body={"document": DOCUMENT, "mode": "plan"}, unseen=403),
+    read(f"{CONFIG}/presets"),
+    Row("POST", f"{CONFIG}/presets", (ADMIN,), 201, {"name": "mine"}, unseen=403),
+    read(f"{CONFIG}/presets/{{preset}}"),
+    Row("DELETE", f"{CONFIG}/presets/{{preset}}", (ADMIN,), 204, unseen=403),
+    read(f"{CONFIG}/presets/{{preset}}/compare?with=starter"),
+    Row("POST", f"{CONFIG}/presets/{{preset}}/plan", IMPORTERS, unseen=403),
+    Row("POST", f"{CONFIG}/presets/{{preset}}/apply", IMPORTERS, unseen=403),
     Row("POST", f"{CONFIG}/rollback", (AUDITOR, ADMIN), body={"change": 1, "mode": "plan"}, unseen=403),
     read(f"{CONFIG}/ui-state", may=EVERYONE),
     Row("PUT", f"{CONFIG}/ui-state/board", EVERYONE, body={"configuration": {"wide": True}}),
@@ -181,6 +192,7 @@ ADMIN_PAGES = [
     Pages("reviews.trackedfinding", "finding", ROLES, history=False),
     Pages("reviews.copilotprompt", "prompt", ROLES, history=False),
     Pages("audit.configurationauditlog", "change", (AUDITOR, ADMIN)),
+    Pages("governance_config.preset", "preset", ROLES, (ADMIN,), (), (ADMIN,), history=False),
     Pages("auth.user", "user", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("auth.group", "group", (ADMIN,), history=False),
 ]
@@ -198,7 +210,13 @@ class Page:
 
 
 SESSIONS = "/admin/reviews/reviewsession"
+PRESETS = "/admin/governance_config/preset"
 MORE_PAGES = [
+    Page("GET", f"{PRESETS}/import/", IMPORTERS),
+    Page("POST", f"{PRESETS}/import/", IMPORTERS, body={"text": "format: code-review-governance/1"}),
+    Page("GET", f"{PRESETS}/{{preset}}/plan/", IMPORTERS),
+    Page("POST", f"{PRESETS}/{{preset}}/plan/", IMPORTERS, 302, {"change_reason": "because"}),
+    Page("GET", f"{PRESETS}/{{preset}}/compare/?with=starter", ROLES),
     Page("GET", f"{SESSIONS}/start/", (RULES, ADMIN)),
     Page("POST", f"{SESSIONS}/start/", (RULES, ADMIN), body={"root": "/nowhere"}),
     Page("POST", f"{SESSIONS}/{{queued}}/cancel/", (RULES, ADMIN), 302),

@@ -24,6 +24,7 @@ from tests.factories import (
     make_override,
     make_persona,
     make_plugins,
+    make_preset,
     make_rule,
     make_user,
 )
@@ -76,6 +77,7 @@ def test_every_page_of_every_model_opens(browser):
     session = make_session()
     make_issue(session, make_finding())
     make_prompt(session)
+    make_preset()
     opened = 0
     for model, model_admin in admin.site._registry.items():
         assert isinstance(model_admin, ChangeSetAdmin | ReadOnlyAdmin), model

@@ -30,6 +30,8 @@ CHANGE = """revision change_type entity_type entity_id entity_name old_config ne
 CHANGE_FILTERS = "filter_type entity_type entity_id changed_by batch since until before"
 ASSIGNMENT = "rule_id rule_name persona_name confidence_score assignment_reason"
 STATE = "component_name configuration last_updated"
+PLAN = "revision counts steps implied warnings problems"
+PRESET = "name title description shipped created_by created_at"
 LIST = "skip limit search"
 REVIEWS = "/api/v1/reviews"
 SESSION = """id codebase codebase_id root revision status waiting scope exclude started_by started_at finished_at
@@ -80,6 +82,15 @@ PROMISES = [
         *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
     ),
     (f"{CONFIG}/export", "get", 200, "", "format"),
+    (f"{CONFIG}/export/schema", "get", 200, "", ""),
+    (f"{CONFIG}/import", "post", 200, PLAN, ""),
+    (f"{CONFIG}/presets", "get", 200, PRESET, "skip limit"),
+    (f"{CONFIG}/presets", "post", 201, f"{PRESET} counts document", ""),
+    (f"{CONFIG}/presets/{{name}}", "get", 200, f"{PRESET} counts document", ""),
+    (f"{CONFIG}/presets/{{name}}", "delete", 204, "", ""),
+    (f"{CONFIG}/presets/{{name}}/compare", "get", 200, "steps", "with"),
+    (f"{CONFIG}/presets/{{name}}/plan", "post", 200, PLAN, ""),
+    (f"{CONFIG}/presets/{{name}}/apply", "post", 200, PLAN, ""),
     (f"{CONFIG}/rollback", "post", 200, "revision steps left_alone warnings", ""),
     (f"{CONFIG}/ui-state", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "get", 200, STATE, ""),
@@ -116,6 +127,9 @@ BODIES = [
     (f"{CONFIG}/personas", "post", "name title description voice rule_types"),
     (f"{CONFIG}/personas/assign", "put", "rule_id rule_name persona_name assignment_reason confidence_score"),
     (f"{CONFIG}/ui-state/{{component}}", "put", "configuration"),
+    (f"{CONFIG}/import", "post", "document mode planned_at change_reason"),
+    (f"{CONFIG}/presets", "post", "name title description"),
+    (f"{CONFIG}/presets/{{name}}/apply", "post", "planned_at change_reason"),
     (f"{CONFIG}/rollback", "post", "to_revision to_time batch change mode planned_at change_reason"),
     ("/api/v1/auth/token", "post", "username password"),
     (f"{REVIEWS}/sessions", "post", "root codebase exclude"),
@@ -250,6 +264,8 @@ def test_every_answer_is_what_is_described(document, administrator):
         f"{CONFIG}/governance-rules/{{id}}": GovernanceRule.objects.get().pk,
         f"{CONFIG}/governance-overrides/{{id}}": GovernanceRuleOverride.objects.get().pk,
         f"{CONFIG}/audit-trail/{{revision}}": 1,
+        f"{CONFIG}/presets/{{name}}": "strict",
+        f"{CONFIG}/presets/{{name}}/compare": "strict",
         f"{CONFIG}/ui-state/{{component}}": "editor",
         f"{REVIEWS}/sessions/{{id}}": session.pk,
         f"{REVIEWS}/sessions/{{id}}/compare": session.pk,
@@ -267,7 +283,8 @@ def test_every_answer_is_what_is_described(document, administrator):
             address = re.sub(r"\{\w+\}", str(keys[route]), route, count=1)
             if keys[route] is None:
                 address = f"{REVIEWS}/sessions/{session.pk}/issues/{session.issues.get().pk}"
-        address += f"?with={before.pk}" if address.endswith("/compare") else ""
+        if address.endswith("/compare"):
+            address += "?with=baseline" if "presets" in address else f"?with={before.pk}"
         response = administrator.get(address)
         assert response.status_code == 200, (address, response.content)
         described = item["get"]["responses"]["200"]

@@ -16,7 +16,15 @@ from django.urls import URLPattern, get_resolver, reverse
 from audit.models import ConfigurationAuditLog
 from personas.models import PersonaRuleAssignment
 from plugins.models import Plugin
-from tests.factories import api_client, make_governance_rule, make_override, make_persona, make_rule, make_user
+from tests.factories import (
+    api_client,
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_preset,
+    make_rule,
+    make_user,
+)
 from tests.permission_table import (
     ADMIN,
     ADMIN_PAGES,
@@ -58,6 +66,7 @@ def examples() -> dict[str, Any]:
         "finding": finding,
         "codebase": finding.codebase,
         "prompt": make_prompt(session),
+        "preset": make_preset(),
         "change": ConfigurationAuditLog.objects.first(),
         "user": make_user(),
         "group": Group.objects.get(name="viewer"),
