@@ -153,7 +153,7 @@ class GovernanceSchema(AutoSchema):
     def _list_problems(self, operation: dict[str, Any]) -> list[int]:
         public = not self.view.get_authenticators()
         statuses = {503} if "health" not in self.get_tags() or self.path == "/readyz" else set()
-        statuses |= {400}
+        statuses |= {400} if "health" in self.get_tags() else {400, 429}
         if not public or "auth/token" in self.path:
             statuses |= {401}
         if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export")):
@@ -168,8 +168,6 @@ class GovernanceSchema(AutoSchema):
             statuses |= {409} if self.view.action == "create" else {409, 412}
         if self.path.endswith("/rollback") or getattr(self.view, "action", "") in getattr(self.view, "conflicts", ()):
             statuses |= {409}
-        if "auth/token" in self.path and self.method == "POST":
-            statuses |= {429}
         return sorted(statuses)
 
     def _own_headers(self, status: int) -> list[str]:
