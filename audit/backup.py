@@ -1,7 +1,8 @@
 """How is everything kept and brought back? One compressed file of rows, the same for both databases.
 
-The file holds every table of the installed apps but sessions, failed sign-ins and the queue of tasks: journal and history, accounts with
-their hashed passwords, reviews. Secrets are in it as they are stored. The keys of the installation are not.
+The file holds every table of the installed apps but sessions, failed sign-ins and the queue of tasks: journal and
+history, accounts with their hashed passwords, reviews. Secrets are in it as they are stored. The keys of the
+installation are not.
 
 A restore replaces what is stored, in one transaction: journal triggers are lifted for it and put back, the result is
 verified before it is committed, and a new epoch begins, so that no client resumes in a history that is not its own.

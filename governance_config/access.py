@@ -18,7 +18,7 @@ from audit.changes import change_set
 from audit.governed import governed_models
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
-from audit.permissions import holds, may
+from audit.permissions import holds, list_actions, may
 from audit.problems import Problem
 from audit.serializers import StrictCharField, StrictSerializer
 from audit.viewsets import ApiMixin
@@ -129,10 +129,7 @@ def list_rights(user: Any) -> dict[str, list[str]]:
     kinds |= {"audit_trail": ConfigurationAuditLog, "review_session": ReviewSession}
     rights = {}
     for kind, model in kinds.items():
-        own = f"_{model._meta.model_name}"
-        codenames = [codename for codename, _ in model._meta.permissions if codename.endswith(own)]
-        actions = [*model._meta.default_permissions, *(codename.removesuffix(own) for codename in codenames)]
-        rights[kind] = [action for action in actions if may(user, action, model)]
+        rights[kind] = [action for action in list_actions(model) if may(user, action, model)]
     names = {"view": VIEW_CONFIGURATION, "export": EXPORT_CONFIGURATION, "import": "overrides.import_configuration"}
     rights["configuration"] = [action for action, name in names.items() if holds(user, name)]
     return rights

@@ -7,7 +7,9 @@ from rest_framework.routers import SimpleRouter
 
 from audit.api import ChangeViewSet, RollbackView
 from governance_config.access import MeView, TokenView
+from governance_config.accounts_api import RoleViewSet, UserViewSet
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
+from governance_config.grants import GRANTS, GrantViewSet
 from governance_config.ui_state import UiStateViewSet
 from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
@@ -28,6 +30,8 @@ config.register("personas", PersonaViewSet, "persona")
 config.register("governance-rules", GovernanceRuleViewSet, "governance-rule")
 config.register("governance-overrides", OverrideViewSet, "override")
 config.register("audit-trail", ChangeViewSet, "change")
+config.register("users", UserViewSet, "user")
+config.register("roles", RoleViewSet, "role")
 config.register("ui-state", UiStateViewSet, "ui-state")
 
 reviews = SimpleRouter(trailing_slash=False)
@@ -43,6 +47,7 @@ urlpatterns = [
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
     path("config/export", ExportView.as_view(), name="export"),
     path("config/rollback", RollbackView.as_view(), name="rollback"),
+    path("config/grants", GrantViewSet.as_view(GRANTS), name="grants"),
     path("config/personas/assign", AssignmentViewSet.as_view({"put": "assign"}), name="assign"),
     path("config/", include(config.urls)),
     path("reviews/", include(reviews.urls)),

@@ -15,7 +15,8 @@ STRICT = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; "
     "frame-ancestors 'none'; form-action 'self'"
 )
-# The one looser policy: Alpine, which the admin theme is built on, evaluates expressions in attributes and sets inline styles.
+# The one looser policy: Alpine, which the admin theme is built on, evaluates expressions in attributes and sets inline
+# styles.
 ADMIN = f"{STRICT}; script-src 'self' 'unsafe-eval' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 
 

@@ -83,6 +83,8 @@ class GovernanceSchema(AutoSchema):
         return f"{verb} {self._find_noun()}" if verb else None
 
     def _find_noun(self) -> str:
+        if hasattr(self.view, "nouns"):
+            return self.view.nouns[0] if self._is_list_view() else self.view.nouns[1]
         meta = self.view.queryset.model._meta
         name = meta.verbose_name_plural if self._is_list_view() else f"one {meta.verbose_name}"
         return str(name)
@@ -121,7 +123,7 @@ class GovernanceSchema(AutoSchema):
     def _is_write(self) -> bool:
         if getattr(self.view, "action", "") == "check":
             return False  # it looks at something, and changes nothing that is governed
-        return self.method != "GET" and isinstance(self.view, WriteViewSet)
+        return self.method != "GET" and (isinstance(self.view, WriteViewSet) or hasattr(self.view, "nouns"))
 
     @property
     def _names_object(self) -> bool:
@@ -131,7 +133,7 @@ class GovernanceSchema(AutoSchema):
         found = []
         if self._is_write:
             found.append(parameter("X-Change-Reason", "Why; stands in the journal.", maxLength=2000))
-            if self._names_object or self.view.action == "assign":
+            if self._is_governed and (self._names_object or self.view.action == "assign"):
                 found.append(parameter("If-Match", "Only if the object has this `ETag` still; else 412.", pattern=TAGS))
         if self.method == "DELETE" and isinstance(self.view, WriteViewSet):
             found.append(parameter("change_reason", "Why; stands in the journal.", where="query", maxLength=2000))
@@ -156,7 +158,7 @@ class GovernanceSchema(AutoSchema):
         statuses |= {400} if "health" in self.get_tags() else {400, 429}
         if not public or "auth/token" in self.path:
             statuses |= {401}
-        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export")):
+        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export", "/grants")):
             statuses |= {403}
         if self._names_object:
             statuses |= {404}
