@@ -38,8 +38,12 @@ def test_a_right_is_given_used_listed_and_taken_away(boss, rule):
     response = boss.post(GRANTS, wish(rule, change_reason="she looks after it"))
     assert response.status_code == 201, response.content
     told = {
-        **{"entity_type": "analysis_rule", "entity_id": str(rule.pk), "entity_name": rule.name},
-        **{"user": "anna", "role": None, "permission": "view"},
+        "entity_type": "analysis_rule",
+        "entity_id": str(rule.pk),
+        "entity_name": rule.name,
+        "user": "anna",
+        "role": None,
+        "permission": "view",
     }
     assert response.json() == told
     row = last_change()
