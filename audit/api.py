@@ -125,6 +125,7 @@ class RollbackView(ApiMixin, APIView):
     """Undoing changes, by new ones."""
 
     http_method_names = ["post"]
+    rate_scope = "bulk"
 
     @extend_schema(request=RollbackSerializer, responses=PlanSerializer)
     def post(self, request: Request) -> Response:

@@ -11,3 +11,4 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("audit.receivers").connect()
+        import_module("audit.changes").register_completion(import_module("audit.creators").keep_own)

@@ -113,6 +113,29 @@ def has_grants(model: type[models.Model]) -> bool:
     )
 
 
+def list_actions(model: type[models.Model]) -> list[str]:
+    """What can be allowed on a model: Django's actions as far as it has them, and its own, such as toggle."""
+    own = f"_{model._meta.model_name}"
+    codenames = [codename for codename, _ in model._meta.permissions if codename.endswith(own)]
+    return [*model._meta.default_permissions, *(codename.removesuffix(own) for codename in codenames)]
+
+
+def list_grantable(model: type[models.Model]) -> list[str]:
+    """What can be allowed on one object of `model`: all but adding one."""
+    return [action for action in list_actions(model) if action != ADD] if has_grants(model) else []
+
+
+def grant_tables(model: type[models.Model]) -> tuple[type[Any], type[Any]]:
+    """The tables of the grants on objects of `model`: to users, and to roles."""
+    tables = [
+        relation.related_model
+        for relation in model._meta.related_objects
+        if relation.field.name == "content_object" and issubclass(relation.related_model, UserGrant | RoleGrant)
+    ]
+    users, roles = sorted(tables, key=lambda table: issubclass(table, RoleGrant))
+    return users, roles
+
+
 class GrantQuerySet(models.QuerySet):
     """Grants are written one by one, so that each is journalled."""
 

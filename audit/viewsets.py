@@ -15,6 +15,7 @@ from django.db import models
 from django.http import Http404, HttpResponse
 from django.utils.cache import patch_vary_headers
 from rest_framework.generics import get_object_or_404
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
@@ -83,6 +84,11 @@ class ApiMixin:
 
     http_method_names = METHODS
     query_parameters: ClassVar[Mapping[str, Iterable[str]]] = {}  # method → names, for routes that are no lists
+    rate_scope: str | None = None  # how it is counted: read, write, bulk or auth; None: read or write, by its method
+
+    def find_rate_scope(self, request: Request) -> str:
+        """Which of the rates this request counts for."""
+        return self.rate_scope or ("read" if request.method in SAFE_METHODS else "write")
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         # The framework takes a body without a declared length for none, and would change nothing without a word.

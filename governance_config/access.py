@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.signals import user_logged_in
-from django.core.cache import cache
 from drf_spectacular.utils import extend_schema
 from knox.models import AuthToken
 from rest_framework import serializers
@@ -20,7 +18,7 @@ from audit.changes import change_set
 from audit.governed import governed_models
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
-from audit.permissions import holds, may
+from audit.permissions import holds, list_actions, may
 from audit.problems import Problem
 from audit.serializers import StrictCharField, StrictSerializer
 from audit.viewsets import ApiMixin
@@ -28,10 +26,7 @@ from governance_config.roles import ROLES
 from overrides.api import EXPORT_CONFIGURATION, IMPORT_CONFIGURATION, VIEW_CONFIGURATION
 from reviews.models import ReviewSession
 
-logger = logging.getLogger(__name__)
 GRANTABLE = {name for names in ROLES.values() for name in names}  # the framework's own permissions serve nobody
-MAX_FAILURES = 10  # wrong passwords for one name from one address
-FAILURE_WINDOW = 60  # seconds
 
 
 class CredentialsSerializer(StrictSerializer):
@@ -52,6 +47,7 @@ class TokenView(ApiMixin, APIView):
     """Tokens for programs."""
 
     permission_classes = (AllowAny,)
+    rate_scope = "auth"
 
     def get_authenticators(self) -> list[Any]:
         # An old token that is still sent along must not stand in the way of a new one.
@@ -68,12 +64,10 @@ class TokenView(ApiMixin, APIView):
         """Get a token for a name and a password."""
         body = CredentialsSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        failures = Failures(request, body.validated_data["username"])
-        failures.check()
-        # An unknown name costs as much time as a wrong password, and is told the same.
+        # An unknown name costs as much time as a wrong password, and is told the same. Who is locked out gets None, and
+        # a 429 in place of this answer (`lockout`).
         user = authenticate(request._request, **body.validated_data)
         if user is None:
-            failures.count()
             raise Problem("unauthenticated", "Name or password is wrong.", headers={"WWW-Authenticate": "Bearer"})
         request.user = user
         with change_set():
@@ -93,38 +87,6 @@ class TokenView(ApiMixin, APIView):
         with change_set() as changes:
             request.auth.delete()
         return Response(status=204, headers={"X-Revision": str(changes.revision)})
-
-
-class Failures:
-    """Wrong passwords for a name from an address: after some, the next have to wait. Counted in the cache."""
-
-    def __init__(self, request: Request, username: str) -> None:
-        self.key = f"failures:{request.META.get('REMOTE_ADDR', '')}:{username.encode().hex()[:150]}"
-
-    def check(self) -> None:
-        """Refuse with 429 while there were too many."""
-        if self._read() >= MAX_FAILURES:
-            raise Problem(
-                "throttled",
-                f"Too many wrong passwords. Wait {FAILURE_WINDOW} seconds.",
-                headers={"Retry-After": str(FAILURE_WINDOW)},
-            )
-
-    def count(self) -> None:
-        """Count one more."""
-        seen = self._read()
-        try:
-            cache.set(self.key, seen + 1, FAILURE_WINDOW)
-        except Exception as error:
-            logger.warning("failed sign-ins are not counted: %s", type(error).__name__)
-
-    def _read(self) -> int:
-        try:
-            return cache.get(self.key, 0)
-        except Exception as error:
-            # Without the shared cache people can still sign in; only guessing is not slowed down.
-            logger.warning("failed sign-ins are not counted: %s", type(error).__name__)
-            return 0
 
 
 class MeSerializer(serializers.Serializer):
@@ -167,10 +129,7 @@ def list_rights(user: Any) -> dict[str, list[str]]:
     kinds |= {"audit_trail": ConfigurationAuditLog, "review_session": ReviewSession}
     rights = {}
     for kind, model in kinds.items():
-        own = f"_{model._meta.model_name}"
-        codenames = [codename for codename, _ in model._meta.permissions if codename.endswith(own)]
-        actions = [*model._meta.default_permissions, *(codename.removesuffix(own) for codename in codenames)]
-        rights[kind] = [action for action in actions if may(user, action, model)]
+        rights[kind] = [action for action in list_actions(model) if may(user, action, model)]
     names = {"view": VIEW_CONFIGURATION, "export": EXPORT_CONFIGURATION, "import": IMPORT_CONFIGURATION}
     rights["configuration"] = [action for action, name in names.items() if holds(user, name)]
     return rights

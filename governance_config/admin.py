@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
@@ -25,7 +24,7 @@ from audit.badges import draw_chips, draw_moment, draw_switch
 from audit.forms import ReasonedForm
 from audit.governed_admin import ChangeSetAdmin, ReadOnlyAdmin
 from audit.models import ConfigurationAuditLog
-from audit.permissions import RoleGrant, UserGrant
+from governance_config.accounts import grantable_roles, outranks
 from governance_config.exchange_admin import PresetAdmin
 
 __all__ = ["AccountAdmin", "PresetAdmin", "RoleAdmin"]
@@ -44,33 +43,6 @@ class NewAccountForm(ReasonedForm, UserCreationForm):
 
 class PasswordForm(ReasonedForm, AdminPasswordChangeForm):
     """Somebody else's password."""
-
-
-def outranks(actor: Any, account: Any) -> bool:
-    """Whether `actor` holds every right that `account` holds, so that taking it over gains nothing.
-
-    An account with rights on single objects is outranked by superusers and by itself alone.
-    """
-    if actor.is_superuser or actor == account:
-        return True
-    return not account.is_superuser and list_rights(account) <= actor.get_all_permissions() and not has_grants(account)
-
-
-def list_rights(account: Any) -> set[str]:
-    """The rights that `account` has, or would have: one that is switched off can be switched on again."""
-    rights = Permission.objects.filter(models.Q(user=account) | models.Q(group__user=account))
-    return {f"{app}.{codename}" for app, codename in rights.values_list("content_type__app_label", "codename")}
-
-
-def has_grants(account: Any) -> bool:
-    """Whether `account` has rights on single objects, by itself or by a role."""
-    return any(
-        model._base_manager.filter(user=account).exists()
-        if issubclass(model, UserGrant)
-        else model._base_manager.filter(group__user=account).exists()
-        for model in apps.get_models()
-        if issubclass(model, UserGrant | RoleGrant)
-    )
 
 
 admin.site.unregister(User)
@@ -170,17 +142,6 @@ class AccountAdmin(ChangeSetAdmin, DjangoUserAdmin):
     @admin.display(description="Superuser", ordering="is_superuser")
     def superuser(self, account: Any) -> str:
         return draw_switch(account.is_superuser)
-
-
-def grantable_roles(actor: Any) -> list[int]:
-    """Keys of the roles that `actor` may give: those whose rights he holds himself."""
-    held = actor.get_all_permissions()
-    return [
-        group.pk
-        for group in Group.objects.prefetch_related("permissions__content_type")
-        if actor.is_superuser
-        or {f"{right.content_type.app_label}.{right.codename}" for right in group.permissions.all()} <= held
-    ]
 
 
 @admin.register(Group)

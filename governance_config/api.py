@@ -7,8 +7,10 @@ from rest_framework.routers import SimpleRouter
 
 from audit.api import ChangeViewSet, RollbackView
 from governance_config.access import MeView, TokenView
+from governance_config.accounts_api import RoleViewSet, UserViewSet
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
 from governance_config.exchange_api import ExportSchemaView, ImportView, PresetViewSet
+from governance_config.grants import GRANTS, GrantViewSet
 from governance_config.ui_state import UiStateViewSet
 from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
@@ -30,6 +32,8 @@ config.register("governance-rules", GovernanceRuleViewSet, "governance-rule")
 config.register("governance-overrides", OverrideViewSet, "override")
 config.register("audit-trail", ChangeViewSet, "change")
 config.register("presets", PresetViewSet, "preset")
+config.register("users", UserViewSet, "user")
+config.register("roles", RoleViewSet, "role")
 config.register("ui-state", UiStateViewSet, "ui-state")
 
 reviews = SimpleRouter(trailing_slash=False)
@@ -47,6 +51,7 @@ urlpatterns = [
     path("config/export/schema", ExportSchemaView.as_view(), name="export-schema"),
     path("config/import", ImportView.as_view(), name="import"),
     path("config/rollback", RollbackView.as_view(), name="rollback"),
+    path("config/grants", GrantViewSet.as_view(GRANTS), name="grants"),
     path("config/personas/assign", AssignmentViewSet.as_view({"put": "assign"}), name="assign"),
     path("config/", include(config.urls)),
     path("reviews/", include(reviews.urls)),

@@ -37,6 +37,7 @@ class PublicView(ApiMixin, APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    throttle_classes = ()  # a probe must not be told to wait
 
 
 class LivenessView(PublicView):

@@ -94,6 +94,8 @@ class GovernanceSchema(AutoSchema):
         return f"{verb} {self._find_noun()}" if verb else None
 
     def _find_noun(self) -> str:
+        if hasattr(self.view, "nouns"):
+            return self.view.nouns[0] if self._is_list_view() else self.view.nouns[1]
         meta = self.view.queryset.model._meta
         name = meta.verbose_name_plural if self._is_list_view() else f"one {meta.verbose_name}"
         return str(name)
@@ -132,7 +134,7 @@ class GovernanceSchema(AutoSchema):
     def _is_write(self) -> bool:
         if getattr(self.view, "action", "") == "check":
             return False  # it looks at something, and changes nothing that is governed
-        return self.method != "GET" and isinstance(self.view, WriteViewSet)
+        return self.method != "GET" and (isinstance(self.view, WriteViewSet) or hasattr(self.view, "nouns"))
 
     @property
     def _names_object(self) -> bool:
@@ -142,7 +144,7 @@ class GovernanceSchema(AutoSchema):
         found = []
         if self._is_write:
             found.append(parameter("X-Change-Reason", "Why; stands in the journal.", maxLength=2000))
-            if self._names_object or self.view.action == "assign":
+            if self._is_governed and (self._names_object or self.view.action == "assign"):
                 found.append(parameter("If-Match", "Only if the object has this `ETag` still; else 412.", pattern=TAGS))
         if self.method == "DELETE" and isinstance(self.view, WriteViewSet):
             found.append(parameter("change_reason", "Why; stands in the journal.", where="query", maxLength=2000))
@@ -164,10 +166,12 @@ class GovernanceSchema(AutoSchema):
     def _list_problems(self, operation: dict[str, Any]) -> list[int]:
         public = not self.view.get_authenticators()
         statuses = {503} if "health" not in self.get_tags() or self.path == "/readyz" else set()
-        statuses |= {400}
+        statuses |= {400} if "health" in self.get_tags() else {400, 429}
         if not public or "auth/token" in self.path:
             statuses |= {401}
-        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export", "/export/schema")):
+        if isinstance(self.view, ReadViewSet) or self.path.endswith(
+            ("/configuration", "/export", "/export/schema", "/grants")
+        ):
             statuses |= {403}
         if self._names_object:
             statuses |= {404}
@@ -181,8 +185,6 @@ class GovernanceSchema(AutoSchema):
             self.view, "conflicts", ()
         ):
             statuses |= {409}
-        if "auth/token" in self.path and self.method == "POST":
-            statuses |= {429}
         return sorted(statuses)
 
     def _own_headers(self, status: int) -> list[str]:

@@ -1,8 +1,9 @@
 """How is the server set up? One file, read from the environment; without any variable it runs from `./var` on SQLite.
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS. `docs/operations.md` explains
-each.
+GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ,
+GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK, GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES,
+GOVERNANCE_LOCKOUT_MINUTES. `docs/operations.md` explains each.
 """
 
 from __future__ import annotations
@@ -34,6 +35,14 @@ def read_flag(name: str) -> bool:
 def read_list(name: str) -> list[str]:
     """The comma-separated entries of an environment variable."""
     return [entry.strip() for entry in os.environ.get(name, "").split(",") if entry.strip()]
+
+
+def read_number(name: str, default: int, *, least: int = 0) -> int:
+    """The whole number in an environment variable."""
+    value = os.environ.get(name, "").strip() or str(default)
+    if not value.isdecimal() or not value.isascii() or not least <= int(value) <= 1_000_000_000:
+        raise ImproperlyConfigured(f"{name} must be a whole number, {least} or more, not {value!r}.")
+    return int(value)
 
 
 def make_private(path: Path) -> None:
@@ -86,6 +95,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "knox",
     "guardian",
+    "axes",
     "simple_history",
     "django_jsonform",
     "django_tasks",
@@ -112,6 +122,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "governance_config.middleware.SignInMiddleware",
+    # Last: it answers in place of a view that let somebody sign in who is locked out.
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "governance_config.urls"
@@ -185,7 +198,30 @@ TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["d
 REVIEW_ROOTS = [Path(entry).resolve() for entry in read_list("GOVERNANCE_REVIEW_ROOTS")] or [HOME / "codebases"]
 """Folders below which a review may be started from admin and API; commands review whatever they can read."""
 
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
+# A name is locked for the address that guesses, whichever door it tries: others with that name still get in.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = read_number("GOVERNANCE_LOCKOUT_FAILURES", 10, least=1)
+AXES_COOLOFF_TIME = timedelta(minutes=read_number("GOVERNANCE_LOCKOUT_MINUTES", 15, least=1))
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # nor does its row grow while somebody goes on guessing
+AXES_CLIENT_IP_CALLABLE = "audit.middleware.read_address"
+AXES_CLIENT_STR_CALLABLE = "governance_config.lockout.describe_client"
+AXES_LOCKOUT_CALLABLE = "governance_config.lockout.answer_lockout"
+AXES_DISABLE_ACCESS_LOG = True  # who signed in is told by `last_login`; a table of it would grow for ever
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+RATES = {
+    "read": read_number("GOVERNANCE_RATE_READ", 6000),
+    "write": read_number("GOVERNANCE_RATE_WRITE", 1200),
+    "bulk": read_number("GOVERNANCE_RATE_BULK", 120),
+    "auth": read_number("GOVERNANCE_RATE_AUTH", 30),
+}
+"""Requests a minute by scope, of a user or else of an address; 0 is no limit."""
 ANONYMOUS_USER_NAME = None
 GUARDIAN_MONKEY_PATCH_USER = False
 AUTH_PASSWORD_VALIDATORS = [
@@ -230,6 +266,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_THROTTLE_CLASSES": ["governance_config.throttling.ScopeThrottle"],
     "DEFAULT_PARSER_CLASSES": ["governance_config.rest.StrictJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "governance_config.rest.JSONNegotiation",
     "DEFAULT_PAGINATION_CLASS": "audit.listing.SkipLimitPagination",
@@ -290,6 +327,8 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "psycopg.pool": {"level": "ERROR"},
+        # Failures and locks are warnings; each step on the way to them is not worth a line.
+        "axes": {"level": "WARNING"},
     },
 }
 

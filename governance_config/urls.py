@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
+from django.views import View
+from django.views.decorators.cache import cache_control
 from django.views.generic import RedirectView
 
 from governance_config.health import LivenessView, ReadinessView
@@ -17,8 +21,20 @@ class StartView(RedirectView):
     pattern_name = "admin:index"
 
 
+class IconView(View):
+    """The icon for browsers that ask for one without having been told where it is."""
+
+    http_method_names = ["get", "head"]
+    icon = (settings.BASE_DIR / "audit" / "static" / "governance" / "icon.svg").read_bytes()
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """The drawing that the pages of the admin name."""
+        return HttpResponse(self.icon, content_type="image/svg+xml")
+
+
 urlpatterns = [
     path("", StartView.as_view(), name="start"),
+    path("favicon.ico", cache_control(public=True, max_age=86400)(IconView.as_view()), name="favicon"),
     path("admin/", admin.site.urls),
     path("api/v1/", include("governance_config.api")),
     path("healthz", LivenessView.as_view(), name="healthz"),

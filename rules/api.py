@@ -151,7 +151,7 @@ class AnalysisRuleViewSet(BulkMixin, GovernedViewSet):
     bulk_serializer_class = AnalysisRuleUpdateSerializer
 
     @extend_schema(request=AnalysisRuleBulkSerializer, responses=BulkAnswerSerializer)
-    @action(detail=False, methods=["post"])
+    @action(detail=False, methods=["post"], rate_scope="bulk")
     def bulk(self, request: Request) -> Response:
         """Change up to 1,000 rules: all of them or none. A `version` in an entry works like `If-Match`."""
         return super().bulk(request)

@@ -12,6 +12,7 @@ from django.core.cache import cache
 from django.db import connection
 
 from audit import triggers
+from governance_config import throttling
 from overrides import effective
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_reset_sequences", "live_server", "admin_client", "client"}
@@ -64,5 +65,7 @@ def journal_can_be_flushed() -> Iterator[None]:
 def nothing_kept_of_other_tests() -> None:
     """The configuration kept by the process, and in the cache, belongs to the database of the test before."""
     effective._kept = None
+    throttling.local.clear()
+    throttling.shared.clear()
     # Not emptied: the other process that runs tests on the same Redis would lose what it counts.
     cache.key_prefix = uuid4().hex

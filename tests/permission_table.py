@@ -1,11 +1,17 @@
 """Who may do what, written down: one row for each route, method and role. `test_permission_table` walks the routes.
 
 A row names who may; everybody else is refused. `seen_by` are those who may know of the object: the others get 404.
+`{names}` in a path stand for the examples of `test_permission_table`, by what identifies them in a route.
+
+A new route needs a row in `API`, a new page of the admin one in `ADMIN_PAGES` or `MORE_PAGES`, a new action of the
+admin an entry in `actions` of its model's `Pages`, a new kind with rights on single objects an entry in `LISTS`. The
+tests name what is missing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 VIEWER, RULES, PLUGINS, PERSONAS, APPROVER, AUDITOR, ADMIN = ROLES = (
@@ -38,6 +44,9 @@ class Row:
     unseen: int = 404
     anonymous: int = 401
     public: bool = False
+    grant: str | None = None
+    """The right on the object of the path that opens this to whoever holds it on that object alone, beside the right to
+    view it; "" where rights on single objects open nothing. Rows on kinds with such rights must say."""
 
     def expect(self, caller: str) -> int:
         """The status that `caller` gets."""
@@ -52,7 +61,7 @@ class Row:
 
 def read(path: str, *, one: bool = False, may: tuple[str, ...] = ROLES, **more: Any) -> Row:
     """A reading route: of a list refused as a whole, of one object unknown."""
-    return Row("GET", path, may, unseen=404 if one else 403, **more)
+    return Row("GET", path, may, unseen=404 if one else 403, **{"grant": "view" if one else None, **more})
 
 
 RULE = {
@@ -65,33 +74,42 @@ RULE = {
 IMPORTERS = (RULES, PLUGINS, PERSONAS, ADMIN)
 DOCUMENT = {"format": "code-review-governance/1"}
 GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No.", "enabled": False}
+GRANT = {"entity_type": "analysis_rule", "entity_id": "{rule}", "user": "leaver", "permission": "view"}
+ACCOUNT = {"username": "newcomer", "password": "quite another long sentence"}
 CONFIG = "/api/v1/config"
 REVIEWS = "/api/v1/reviews"
 API = [
     read(f"{CONFIG}/analysis-rules"),
     Row("POST", f"{CONFIG}/analysis-rules", (RULES, ADMIN), 201, RULE, unseen=403),
     read(f"{CONFIG}/analysis-rules/{{rule}}", one=True),
-    Row("PUT", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), body={"severity": "low"}),
-    Row("PATCH", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), body={"severity": "low"}),
-    Row("DELETE", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), 204),
+    Row("PUT", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), body={"severity": "low"}, grant="change"),
+    Row("PATCH", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), body={"severity": "low"}, grant="change"),
+    Row("DELETE", f"{CONFIG}/analysis-rules/{{rule}}", (RULES, ADMIN), 204, grant="delete"),
     Row(
         "POST",
         f"{CONFIG}/analysis-rules/bulk",
         (RULES, ADMIN),
         body={"updates": [{"id": "{rule}", "severity": "low"}]},
         unseen=400,  # the entry's pointer says that there is no such rule
+        grant="change",
     ),
     read(f"{CONFIG}/plugins"),
-    read(f"{CONFIG}/plugins/patterns", one=True),
-    Row("PATCH", f"{CONFIG}/plugins/secrets", (PLUGINS, ADMIN), body={"configuration": {"max_findings_per_file": 7}}),
-    Row("POST", f"{CONFIG}/plugins/secrets/toggle", (PLUGINS, ADMIN), body={"enabled": False}),
-    Row("POST", f"{CONFIG}/plugins/secrets/check", (PLUGINS, ADMIN)),
+    read(f"{CONFIG}/plugins/{{plugin}}", one=True),
+    Row(
+        "PATCH",
+        f"{CONFIG}/plugins/{{plugin}}",
+        (PLUGINS, ADMIN),
+        body={"configuration": {"max_findings_per_file": 7}},
+        grant="change",
+    ),
+    Row("POST", f"{CONFIG}/plugins/{{plugin}}/toggle", (PLUGINS, ADMIN), body={"enabled": False}, grant="toggle"),
+    Row("POST", f"{CONFIG}/plugins/{{plugin}}/check", (PLUGINS, ADMIN), grant="change"),
     read(f"{CONFIG}/personas"),
     Row("POST", f"{CONFIG}/personas", (PERSONAS, ADMIN), 201, {"name": "newcomer"}, unseen=403),
-    read(f"{CONFIG}/personas/security", one=True),
-    Row("PUT", f"{CONFIG}/personas/security", (PERSONAS, ADMIN), body={"voice": "Calm."}),
-    Row("PATCH", f"{CONFIG}/personas/security", (PERSONAS, ADMIN), body={"voice": "Calm."}),
-    Row("DELETE", f"{CONFIG}/personas/idle", (PERSONAS, ADMIN), 204),
+    read(f"{CONFIG}/personas/{{idle}}", one=True),
+    Row("PUT", f"{CONFIG}/personas/{{idle}}", (PERSONAS, ADMIN), body={"voice": "Calm."}, grant="change"),
+    Row("PATCH", f"{CONFIG}/personas/{{idle}}", (PERSONAS, ADMIN), body={"voice": "Calm."}, grant="change"),
+    Row("DELETE", f"{CONFIG}/personas/{{idle}}", (PERSONAS, ADMIN), 204, grant="delete"),
     read(f"{CONFIG}/personas/assignments"),
     read(f"{CONFIG}/personas/assignments/{{assignment}}"),
     Row("DELETE", f"{CONFIG}/personas/assignments/{{assignment}}", (PERSONAS, ADMIN), 204, unseen=403),
@@ -105,9 +123,9 @@ API = [
     read(f"{CONFIG}/governance-rules"),
     Row("POST", f"{CONFIG}/governance-rules", (ADMIN,), 201, GOVERNANCE_RULE, unseen=403),
     read(f"{CONFIG}/governance-rules/{{governance_rule}}", one=True),
-    Row("PUT", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}),
-    Row("PATCH", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}),
-    Row("DELETE", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), 204),
+    Row("PUT", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}, grant="change"),
+    Row("PATCH", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}, grant="change"),
+    Row("DELETE", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), 204, grant="delete"),
     read(f"{CONFIG}/governance-overrides"),
     read(f"{CONFIG}/governance-overrides/{{override}}", one=True),
     read(f"{CONFIG}/audit-trail", may=(AUDITOR, ADMIN)),
@@ -124,6 +142,18 @@ API = [
     Row("POST", f"{CONFIG}/presets/{{preset}}/plan", IMPORTERS, unseen=403),
     Row("POST", f"{CONFIG}/presets/{{preset}}/apply", IMPORTERS, unseen=403),
     Row("POST", f"{CONFIG}/rollback", (AUDITOR, ADMIN), body={"change": 1, "mode": "plan"}, unseen=403),
+    read(f"{CONFIG}/grants", may=(ADMIN,)),
+    Row("POST", f"{CONFIG}/grants", (ADMIN,), 201, GRANT, unseen=403),
+    # There is none to take away: who may learns so.
+    Row("DELETE", f"{CONFIG}/grants", (ADMIN,), 404, GRANT, unseen=403),
+    read(f"{CONFIG}/users", may=(ADMIN,)),
+    Row("POST", f"{CONFIG}/users", (ADMIN,), 201, ACCOUNT, unseen=403),
+    read(f"{CONFIG}/users/leaver", may=(ADMIN,)),
+    Row("PUT", f"{CONFIG}/users/leaver", (ADMIN,), body={"first_name": "Ada"}, unseen=403),
+    Row("PATCH", f"{CONFIG}/users/leaver", (ADMIN,), body={"roles": ["viewer"]}, unseen=403),
+    Row("DELETE", f"{CONFIG}/users/leaver", (ADMIN,), 204, unseen=403),
+    read(f"{CONFIG}/roles", may=(ADMIN,)),
+    read(f"{CONFIG}/roles/viewer", may=(ADMIN,)),
     read(f"{CONFIG}/ui-state", may=EVERYONE),
     Row("PUT", f"{CONFIG}/ui-state/board", EVERYONE, body={"configuration": {"wide": True}}),
     Row("GET", f"{CONFIG}/ui-state/board", EVERYONE, 404),
@@ -159,10 +189,21 @@ API = [
     read("/api/v1/schema.json", public=True),
     read("/api/v1/docs", public=True),
     Row("GET", "/", (), 302, public=True),
+    read("/favicon.ico", public=True),
     read("/healthz", public=True),
     read("/readyz", public=True),
     read("/problems/not-found", public=True),
 ]
+
+
+LISTS = {
+    "rule": f"{CONFIG}/analysis-rules",
+    "plugin": f"{CONFIG}/plugins",
+    "idle": f"{CONFIG}/personas",
+    "governance_rule": f"{CONFIG}/governance-rules",
+    "override": f"{CONFIG}/governance-overrides",
+}
+"""Kinds with rights on single objects, by their example, and where they are listed."""
 
 
 @dataclass(frozen=True)
@@ -176,21 +217,48 @@ class Pages:
     change: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
     history: bool = True  # whether the journal tells of these objects
+    actions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the list → who is offered it
 
+
+def offer(*names: str, to: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Actions that are all offered to the same roles."""
+    return dict.fromkeys(names, to)
+
+
+TRIAGE = offer(*(f"triage_{name}" for name in "open acknowledged false_positive wont_fix".split()), to=(RULES, ADMIN))
+STATUSES = offer(*(f"status_{name}" for name in "draft ready exported used dismissed".split()), to=(RULES, ADMIN))
 
 ADMIN_PAGES = [
-    Pages("rules.analysisrule", "rule", ROLES, (RULES, ADMIN), (RULES, ADMIN), (RULES, ADMIN)),
-    Pages("plugins.plugin", "plugin", ROLES, (), (PLUGINS, ADMIN)),
-    Pages("personas.persona", "idle", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)),
     Pages(
-        "personas.personaruleassignment", "assignment", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)
+        *("rules.analysisrule", "rule", ROLES, (RULES, ADMIN), (RULES, ADMIN), (RULES, ADMIN)),
+        actions=offer("enable", "disable", "set_severity", "delete_selected", to=(RULES, ADMIN)),
+    ),
+    Pages(
+        *("plugins.plugin", "plugin", ROLES, (), (PLUGINS, ADMIN)),
+        actions=offer("enable", "disable", "check_now", to=(PLUGINS, ADMIN)),
+    ),
+    Pages(
+        *("personas.persona", "idle", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)),
+        actions=offer("delete_selected", to=(PERSONAS, ADMIN)),
+    ),
+    Pages(
+        *("personas.personaruleassignment", "assignment", ROLES),
+        *((PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)),
+        actions=offer("end", "delete_selected", to=(PERSONAS, ADMIN)),
     ),
     Pages("overrides.governanceruleoverride", "override", ROLES),
-    Pages("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
-    Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,), history=False),
-    Pages("reviews.discoveredissue", "issue", ROLES, history=False),
-    Pages("reviews.trackedfinding", "finding", ROLES, history=False),
-    Pages("reviews.copilotprompt", "prompt", ROLES, history=False),
+    Pages(
+        *("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
+        actions=offer("enable", "disable", "delete_selected", to=(ADMIN,)),
+    ),
+    Pages(
+        *("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,)),
+        history=False,
+        actions=offer("delete_selected", to=(ADMIN,)),
+    ),
+    Pages("reviews.discoveredissue", "issue", ROLES, history=False, actions=TRIAGE),
+    Pages("reviews.trackedfinding", "finding", ROLES, history=False, actions=TRIAGE),
+    Pages("reviews.copilotprompt", "prompt", ROLES, history=False, actions=STATUSES),
     Pages("audit.configurationauditlog", "change", (AUDITOR, ADMIN)),
     Pages("governance_config.preset", "preset", ROLES, (ADMIN,), (), (ADMIN,), history=False),
     Pages("auth.user", "user", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),

@@ -6,9 +6,11 @@ import re
 import jsonschema
 import pytest
 import yaml
+from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client
 
+from audit.permissions import grant
 from governance_config.documentation import write_document
 from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import PersonaRuleAssignment
@@ -32,6 +34,8 @@ ASSIGNMENT = "rule_id rule_name persona_name confidence_score assignment_reason"
 STATE = "component_name configuration last_updated"
 PLAN = "revision counts steps implied warnings problems"
 PRESET = "name title description shipped created_by created_at"
+USER = "id username first_name last_name email is_active is_staff is_superuser roles last_login date_joined"
+GRANT = "entity_type entity_id entity_name user role permission"
 LIST = "skip limit search"
 REVIEWS = "/api/v1/reviews"
 SESSION = """id codebase codebase_id root revision status waiting scope exclude started_by started_at finished_at
@@ -92,6 +96,17 @@ PROMISES = [
     (f"{CONFIG}/presets/{{name}}/plan", "post", 200, PLAN, ""),
     (f"{CONFIG}/presets/{{name}}/apply", "post", 200, PLAN, ""),
     (f"{CONFIG}/rollback", "post", 200, "revision steps left_alone warnings", ""),
+    (f"{CONFIG}/users", "get", 200, USER, f"{LIST} ordering is_active is_superuser role"),
+    (f"{CONFIG}/users", "post", 201, USER, ""),
+    (f"{CONFIG}/users/{{username}}", "get", 200, USER, ""),
+    (f"{CONFIG}/users/{{username}}", "put", 200, USER, ""),
+    (f"{CONFIG}/users/{{username}}", "patch", 200, USER, ""),
+    (f"{CONFIG}/users/{{username}}", "delete", 204, "", "change_reason"),
+    (f"{CONFIG}/roles", "get", 200, "id name permissions members", LIST),
+    (f"{CONFIG}/roles/{{name}}", "get", 200, "id name permissions members", ""),
+    (f"{CONFIG}/grants", "get", 200, GRANT, f"skip limit {GRANT}".replace(" entity_name", "")),
+    (f"{CONFIG}/grants", "post", 201, GRANT, ""),
+    (f"{CONFIG}/grants", "delete", 204, "", f"change_reason {GRANT}".replace(" entity_name", "")),
     (f"{CONFIG}/ui-state", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "get", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "put", 200, STATE, ""),
@@ -130,6 +145,9 @@ BODIES = [
     (f"{CONFIG}/import", "post", "document mode planned_at change_reason"),
     (f"{CONFIG}/presets", "post", "name title description"),
     (f"{CONFIG}/presets/{{name}}/apply", "post", "planned_at change_reason"),
+    (f"{CONFIG}/users", "post", "username password first_name last_name email is_active is_staff roles change_reason"),
+    (f"{CONFIG}/users/{{username}}", "patch", "username password roles change_reason"),
+    (f"{CONFIG}/grants", "post", "entity_type entity_id user role permission change_reason"),
     (f"{CONFIG}/rollback", "post", "to_revision to_time batch change mode planned_at change_reason"),
     ("/api/v1/auth/token", "post", "username password"),
     (f"{REVIEWS}/sessions", "post", "root codebase exclude"),
@@ -250,6 +268,7 @@ def administrator():
     make_prompt(session)
     client = api_client(make_user("administrator"))
     client.put(f"{CONFIG}/ui-state/editor", {"configuration": {"a": 1}})
+    grant(action="view", holder=Group.objects.get(name="viewer"), target=rule)
     return client
 
 
@@ -266,6 +285,8 @@ def test_every_answer_is_what_is_described(document, administrator):
         f"{CONFIG}/audit-trail/{{revision}}": 1,
         f"{CONFIG}/presets/{{name}}": "strict",
         f"{CONFIG}/presets/{{name}}/compare": "strict",
+        f"{CONFIG}/users/{{username}}": User.objects.get().username,
+        f"{CONFIG}/roles/{{name}}": "viewer",
         f"{CONFIG}/ui-state/{{component}}": "editor",
         f"{REVIEWS}/sessions/{{id}}": session.pk,
         f"{REVIEWS}/sessions/{{id}}/compare": session.pk,

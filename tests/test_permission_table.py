@@ -1,4 +1,7 @@
-"""Every route, method and role has its row, and the server answers as the row says."""
+"""Every route, page, action and role has its row, and the server answers as it says; so it does a grant on one object.
+
+The tests walk the router and the pages of the admin: what has no row in `permission_table` fails by its name.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import URLPattern, get_resolver, reverse
 
+from audit.governed import GovernedModel, governed_models
 from audit.models import ConfigurationAuditLog
+from audit.permissions import grant, has_grants
 from personas.models import PersonaRuleAssignment
 from plugins.models import Plugin
+from tests.admin_client import said
 from tests.factories import (
     api_client,
     make_governance_rule,
@@ -33,6 +40,7 @@ from tests.permission_table import (
     AUDITOR,
     CALLERS,
     EVERYONE,
+    LISTS,
     MORE_PAGES,
     NOBODY,
     SUPERUSER,
@@ -68,8 +76,20 @@ def examples() -> dict[str, Any]:
         "prompt": make_prompt(session),
         "preset": make_preset(),
         "change": ConfigurationAuditLog.objects.first(),
-        "user": make_user(),
+        "user": make_user(username="leaver"),
         "group": Group.objects.get(name="viewer"),
+    }
+
+
+@pytest.fixture
+def others(examples) -> dict[str, Any]:
+    """A second object of each kind on which single rights can be given."""
+    return {
+        "rule": make_rule(),
+        "plugin": Plugin.objects.get(name="patterns"),
+        "idle": make_persona("other", rule_types=[]),
+        "override": make_override(examples["rule"].name, paths=["legacy/**"]),
+        "governance_rule": make_governance_rule("another-one"),
     }
 
 
@@ -87,7 +107,14 @@ def fill(value: Any, examples: dict[str, Any]) -> Any:
         return [fill(item, examples) for item in value]
     if isinstance(value, str) and (found := re.fullmatch(r"\{(\w+)\}", value)):
         return examples[found[1]].pk
-    return value.format(**{name: item.pk for name, item in examples.items()}) if isinstance(value, str) else value
+    return (
+        value.format(**{name: find_key(item) for name, item in examples.items()}) if isinstance(value, str) else value
+    )
+
+
+def find_key(item: Any) -> Any:
+    """What identifies `item` in a route."""
+    return getattr(item, "entity_id", item.pk) if isinstance(item, GovernedModel) else item.pk
 
 
 @contextmanager
@@ -98,6 +125,10 @@ def undone() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
+def send(client: Any, row: Row, path: str, body: Any) -> Any:
+    return getattr(client, row.method.lower())(path, body, format="json")
+
+
 @pytest.mark.parametrize("row", API, ids=lambda row: f"{row.method} {row.path}")
 def test_the_api_answers_each_role_as_the_table_says(row: Row, examples):
     for caller in CALLERS:
@@ -105,11 +136,63 @@ def test_the_api_answers_each_role_as_the_table_says(row: Row, examples):
             client = api_client(make_caller(caller))
             before = ConfigurationAuditLog.objects.count()
             path, body = fill(row.path, examples), fill(row.body, examples)
-            response = getattr(client, row.method.lower())(path, body, format="json")
+            response = send(client, row, path, body)
             assert response.status_code == row.expect(caller), (caller, response.content)
             if response.status_code >= 400:
                 assert response["Content-Type"] == "application/problem+json", caller
                 assert ConfigurationAuditLog.objects.count() == before, caller
+
+
+def names_in(value: Any) -> set[str]:
+    """The examples that stand in a path or a body."""
+    return set(re.findall(r"\{(\w+)\}", str(value)))
+
+
+OF_ONE_OBJECT = [row for row in API if row.grant]
+
+
+@pytest.mark.parametrize("row", OF_ONE_OBJECT, ids=lambda row: f"{row.method} {row.path}")
+def test_a_grant_on_one_object_opens_that_object_alone(row: Row, examples, others):
+    (kind,) = names_in([row.path, row.body]) & set(LISTS)
+    one, client = examples[kind], api_client(user := make_user())
+    other = {**examples, kind: others[kind]}
+
+    def answer(named: dict[str, Any]) -> int:
+        with undone():
+            return send(client, row, fill(row.path, named), fill(row.body, named)).status_code
+
+    assert (answer(examples), answer(other)) == (row.unseen, row.unseen)
+    grant(action="view", holder=user, target=one)
+    if row.grant != "view":
+        assert (answer(examples), answer(other)) == (row.refused, row.unseen)
+        grant(action=row.grant, holder=user, target=one)
+    assert (answer(examples), answer(other)) == (row.status, row.unseen)
+    # Seen, and yet not opened by a right on its neighbour.
+    grant(action="view", holder=user, target=others[kind])
+    assert answer(other) == (row.status if row.grant == "view" else row.refused)
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_shows_the_objects_that_were_granted_and_no_other(kind, examples, others):
+    client = api_client(user := make_user())
+    assert client.get(LISTS[kind]).status_code == 403
+    grant(action="view", holder=user, target=examples[kind])
+    body = client.get(LISTS[kind]).json()
+    assert body["count"] == 1
+    shown = body["results"][0]
+    assert str(shown.get("id", shown.get("name"))) == str(find_key(examples[kind]))
+
+
+def test_every_row_on_a_kind_with_rights_on_single_objects_says_what_they_open():
+    silent = [
+        f"{row.method} {row.path}: say `grant`" for row in API if row.grant is None and names_in(row.path) & set(LISTS)
+    ]
+    assert silent == []
+
+
+def test_every_kind_with_rights_on_single_objects_is_listed(examples):
+    kinds = {model for model in governed_models() if has_grants(model)}
+    assert {type(examples[name]) for name in LISTS} == kinds, "add the missing ones to LISTS in permission_table.py"
 
 
 def walk(resolver: Any, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
@@ -143,7 +226,7 @@ def matches(row: Row | Page, route: str) -> bool:
 
 def test_every_route_and_method_of_the_api_has_a_row():
     missing = [
-        f"{method} {route}"
+        f"add a Row to API in permission_table.py: {method} {route}"
         for route, pattern in routes()
         if not route.startswith("/admin/")
         for method in sorted(methods(pattern))
@@ -175,7 +258,7 @@ def test_every_page_of_the_admin_has_a_row():
         base = f"/admin/{pages.model.replace('.', '/')}/"
         known |= {base + page for page in (*MODEL_PAGES, "<path:object_id>/")}
     missing = [
-        route
+        f"add Pages or a Page to permission_table.py: {route}"
         for route, _ in routes()
         if route.startswith("/admin/") and route not in known and "app_label" not in route
         if not any(matches(page, route) for page in MORE_PAGES)
@@ -286,6 +369,96 @@ def write_what_may_not_be(pages: Pages, caller: str, item: Any) -> None:
 
 def item_version(item: Any) -> int:
     return getattr(item, "version", 0)
+
+
+def offered(model_admin: Any, caller: str) -> set[str]:
+    """The actions in the list of a model for a caller."""
+    request = RequestFactory().get("/")
+    request.user = make_caller(caller)
+    return set(model_admin.get_actions(request))
+
+
+def test_every_action_of_the_admin_is_offered_to_whom_the_table_says(examples):
+    tables = {pages.model: pages for pages in ADMIN_PAGES}
+    wrong = []
+    for model, model_admin in admin.site._registry.items():
+        actions = tables[model._meta.label_lower].actions
+        for caller in EVERYONE:
+            expected = {name for name, may in actions.items() if caller in reachable(may)}
+            if (found := offered(model_admin, caller)) != expected:
+                wrong.append(
+                    f"{model._meta.label_lower}, {caller}: `actions` say {sorted(expected)}, not {sorted(found)}"
+                )
+    assert wrong == []
+
+
+with_actions = pytest.mark.parametrize(
+    ("pages", "action"),
+    [(pages, action) for pages in ADMIN_PAGES for action in pages.actions],
+    ids=lambda value: value if isinstance(value, str) else value.model,
+)
+
+
+@with_actions
+def test_an_action_of_the_admin_answers_those_whom_it_is_offered_and_does_nothing_for_others(pages, action, examples):
+    item = examples[pages.example]
+    address = reverse(f"admin:{pages.model.replace('.', '_')}_changelist")
+    stored = type(item).objects.filter(pk=item.pk).values().get()
+    for caller in EVERYONE:
+        with undone():
+            sent = {"action": action, "_selected_action": [str(item.pk)], "index": 0}
+            client = admin_client(caller)
+            before = ConfigurationAuditLog.objects.count()
+            if caller in reachable(pages.actions[action]):
+                response = client.post(address, sent)
+                # Done at once, or a page that asks why.
+                assert response.status_code in (200, 302), caller
+                assert "No action selected" not in said(response), caller
+            else:
+                client.post(address, {**sent, "post": "yes", "change_reason": "because", "severity": "low"})
+                assert ConfigurationAuditLog.objects.count() == before, caller
+                assert type(item).objects.filter(pk=item.pk).values().get() == stored, caller
+
+
+GRANTED_PAGES = [pages for pages in ADMIN_PAGES if pages.example in LISTS]
+
+
+@pytest.mark.parametrize("pages", GRANTED_PAGES, ids=lambda pages: pages.model)
+def test_a_grant_opens_the_pages_of_one_object_alone(pages, examples, others):
+    one, other, name = examples[pages.example], others[pages.example], f"admin:{pages.model.replace('.', '_')}"
+    client, user = Client(), make_user()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+
+    def opens(page: str, item: Any) -> bool:
+        response = client.get(reverse(f"{name}_{page}", args=[item.pk]))
+        assert response.status_code in (200, 302, 403)
+        return response.status_code == 200
+
+    assert client.get(reverse(f"{name}_changelist")).status_code == 403
+    grant(action="view", holder=user, target=one)
+    for page, expected in (("change", True), ("history", True), ("delete", False)):
+        assert (opens(page, one), opens(page, other)) == (expected, False), page
+    assert list(client.get(reverse(f"{name}_changelist")).context["cl"].result_list) == [one]
+    assert client.get(reverse(f"{name}_add")).status_code == 403
+    for action, allowed in (("change", pages.change), ("delete", pages.delete)):
+        if allowed:
+            grant(action=action, holder=user, target=one)
+            grant(action="view", holder=user, target=other)
+            check_right_on_one(client, name, action, one, other)
+
+
+def check_right_on_one(client: Client, name: str, action: str, one: Any, other: Any) -> None:
+    """Whoever may do `action` on `one` and sees both is offered it there, and refused at the other."""
+    page = {item: client.get(reverse(f"{name}_{action}", args=[item.pk])) for item in (one, other)}
+    offers = {
+        item: shown.status_code == 200 and 'name="change_reason"' in shown.content.decode()
+        for item, shown in page.items()
+    }
+    assert offers == {one: True, other: False}, action
+    before = ConfigurationAuditLog.objects.count()
+    sent = {"post": "yes", "change_reason": "because", "version": item_version(other)}
+    assert client.post(reverse(f"{name}_{action}", args=[other.pk]), sent).status_code in (302, 403)
+    assert ConfigurationAuditLog.objects.count() == before, action
 
 
 def test_a_table_row_for_nobody_known_would_be_noticed():

@@ -33,6 +33,8 @@ def run(*arguments: str, home: Path, **environment: str) -> subprocess.Completed
         ({"GOVERNANCE_PRODUCTION": "perhaps"}, "GOVERNANCE_PRODUCTION must be 1 or 0"),
         ({"GOVERNANCE_LOG_LEVEL": "LOUD"}, "GOVERNANCE_LOG_LEVEL"),
         ({"DATABASE_URL": "mysql://root@localhost/x"}, "DATABASE_URL must begin with"),
+        ({"GOVERNANCE_RATE_READ": "fast"}, "GOVERNANCE_RATE_READ must be a whole number"),
+        ({"GOVERNANCE_LOCKOUT_FAILURES": "0"}, "GOVERNANCE_LOCKOUT_FAILURES must be a whole number, 1 or more"),
         ({"REDIS_URL": "localhost"}, "REDIS_URL must begin with"),
     ],
 )
