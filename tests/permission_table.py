@@ -150,6 +150,7 @@ API = [
     Row("GET", "/", (), 302, public=True),
     read("/healthz", public=True),
     read("/readyz", public=True),
+    Row("GET", "/metrics", (AUDITOR, ADMIN), unseen=403),
     read("/problems/not-found", public=True),
 ]
 
