@@ -20,7 +20,7 @@ except OSError as error:
 endef
 export CHECK_PORT
 
-.PHONY: help run tools test check
+.PHONY: help run tools test check bench
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ check: .venv/test.installed ## Style, imports between storeys, migrations, produ
 		{ echo "A model changed without a migration: run manage.py makemigrations."; exit 1; }
 	@GOVERNANCE_PRODUCTION=1 GOVERNANCE_HOSTS=governance.example.org $(BIN)/python manage.py check --deploy --fail-level WARNING >/dev/null
 	@echo "Checks passed: ruff, import contract, types of the pure modules, migrations, production settings."
+
+bench: .venv/test.installed ## Measure every ceiling on both databases (15 min; ARGS=--quick: 2 min)
+	@$(BIN)/python -m compileall -q audit plugins rules personas overrides reviews governance_config bench
+	@$(BIN)/python -m bench $(ARGS)
 
 .venv/run.installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (python3-venv as well)."; exit 1; }

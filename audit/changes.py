@@ -27,6 +27,7 @@ from audit import journal
 from audit.documents import find_unstorable
 from audit.errors import Busy, StateConflict
 from audit.journal import Change
+from audit.log import note_revision
 
 SYSTEM = "system"
 MAX_REASON = 2000  # characters
@@ -230,6 +231,7 @@ def _finish(opened: ChangeSet) -> None:
     last_hash = journal.append(changes, opened)
     journal.store(changes[-1].revision, last_hash)
     opened._journalled = changes
+    transaction.on_commit(lambda: note_revision(changes[-1].revision))
 
 
 def clean_reason(reason: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from governance_config.health import LivenessView, ReadinessView
+from governance_config.health import LivenessView, MetricsView, ReadinessView
 from governance_config.lockout import show_wait
 from governance_config.throttling import count_request, name_caller, refuse
 
@@ -21,15 +21,22 @@ ADMIN = f"{STRICT}; script-src 'self' 'unsafe-eval' 'unsafe-inline'; style-src '
 
 
 class HealthMiddleware:
-    """Answers probes before anything looks at the host: a load balancer asks by address, and without TLS."""
+    """Answers probes before anything looks at the host: who watches a server asks by address, and without TLS."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self.probes = {"/healthz": LivenessView.as_view(), "/readyz": ReadinessView.as_view()}
+        self.probes = {
+            "/healthz": LivenessView.as_view(),
+            "/readyz": ReadinessView.as_view(),
+            "/metrics": MetricsView.as_view(),
+        }
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         probe = self.probes.get(request.path)
-        return self.get_response(request) if probe is None else probe(request).render()
+        if probe is None:
+            return self.get_response(request)
+        response = probe(request)
+        return response.render() if hasattr(response, "render") else response
 
 
 class ContentSecurityPolicyMiddleware:

@@ -125,7 +125,11 @@ def respond(request: HttpRequest, problem: Problem) -> HttpResponse:
 
 def is_api(request: HttpRequest) -> bool:
     """Whether programs rather than people use this address."""
-    return request.path == "/api" or request.path.startswith("/api/") or request.path in ("/healthz", "/readyz")
+    return (
+        request.path == "/api"
+        or request.path.startswith("/api/")
+        or request.path in ("/healthz", "/readyz", "/metrics")
+    )
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -27,6 +27,7 @@ NAMED_ACTIONS = (
     "plan",
     "apply",
 )  # named by the route
+GUARDED = ("/configuration", "/export", "/export/schema", "/grants", "/metrics")  # a right of its own is asked for
 TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
 VERBS = {
     "list": "List",
@@ -169,9 +170,7 @@ class GovernanceSchema(AutoSchema):
         statuses |= {400} if "health" in self.get_tags() else {400, 429}
         if not public or "auth/token" in self.path:
             statuses |= {401}
-        if isinstance(self.view, ReadViewSet) or self.path.endswith(
-            ("/configuration", "/export", "/export/schema", "/grants")
-        ):
+        if isinstance(self.view, ReadViewSet) or self.path.endswith(GUARDED):
             statuses |= {403}
         if self._names_object:
             statuses |= {404}

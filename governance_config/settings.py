@@ -1,9 +1,9 @@
 """How is the server set up? One file, read from the environment; without any variable it runs from `./var` on SQLite.
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ,
-GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK, GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES,
-GOVERNANCE_LOCKOUT_MINUTES. `docs/operations.md` explains each.
+GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT, GOVERNANCE_ACCESS_LOG,
+GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK,
+GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES. `docs/operations.md` explains each.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "audit.middleware.OriginMiddleware",
+    "governance_config.observation.ObservationMiddleware",
     "governance_config.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -314,22 +315,38 @@ SPECTACULAR_SETTINGS = {
 LOG_LEVEL = (os.environ.get("GOVERNANCE_LOG_LEVEL") or "INFO").upper()
 if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
     raise ImproperlyConfigured("GOVERNANCE_LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+LOG_FORMAT = (os.environ.get("GOVERNANCE_LOG_FORMAT") or "line").lower()
+if LOG_FORMAT not in ("line", "json"):
+    raise ImproperlyConfigured("GOVERNANCE_LOG_FORMAT must be line or json.")
+ACCESS_LOG = read_flag("GOVERNANCE_ACCESS_LOG") if os.environ.get("GOVERNANCE_ACCESS_LOG") else LOG_FORMAT == "json"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request": {"()": "audit.log.RequestIdFilter"}},
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request"]}},
+    "formatters": {
+        "line": {
+            "()": "audit.log.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(request_id)s %(name)s %(message)s",
+        },
+        "json": {"()": "audit.log.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False},
-        # What a client asked wrongly is told to the client, and is in the access log of the proxy.
+        # What a client asked wrongly is told to the client, and is in the access log.
         "django.request": {"level": "ERROR"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "governance.access": {"level": "INFO" if ACCESS_LOG else "CRITICAL"},
         "psycopg.pool": {"level": "ERROR"},
-        # Failures and locks are warnings; each step on the way to them is not worth a line.
-        "axes": {"level": "WARNING"},
+GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT, GOVERNANCE_ACCESS_LOG,
+GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK,
+GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES. `docs/operations.md` explains each.
     },
 }
+
+METRICS_TOKEN = os.environ.get("GOVERNANCE_METRICS_TOKEN", "")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    raise ImproperlyConfigured("GOVERNANCE_METRICS_TOKEN must have 16 characters or more.")
 
 from governance_config.theme import UNFOLD  # noqa: E402, F401

@@ -10,7 +10,7 @@ from django.views import View
 from django.views.decorators.cache import cache_control
 from django.views.generic import RedirectView
 
-from governance_config.health import LivenessView, ReadinessView
+from governance_config.health import LivenessView, MetricsView, ReadinessView
 from governance_config.rest import show_problem
 
 
@@ -39,6 +39,7 @@ urlpatterns = [
     path("api/v1/", include("governance_config.api")),
     path("healthz", LivenessView.as_view(), name="healthz"),
     path("readyz", ReadinessView.as_view(), name="readyz"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     path("problems/<slug:slug>", show_problem, name="problem"),
 ]
 handler400 = "governance_config.rest.bad_request"

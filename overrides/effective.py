@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from audit.changes import change_set, current_change_set
 from audit.documents import digest, plain
+from audit.metrics import count_cache
 from audit.models import Revision
 from overrides.choices import TargetType
 from overrides.models import GovernanceRuleOverride
@@ -112,11 +113,13 @@ def load_configuration(now: datetime | None = None) -> Configuration:
     epoch, revision = _read_revision()
     kept = _kept
     if kept is not None and _answers(kept, epoch, revision, moment):
+        count_cache("configuration", "hit")
         return kept
     with _building:
         kept = _kept
         if kept is None or not _answers(kept, *_read_revision(), moment):
             kept = _fetch_shared(moment)
+            count_cache("configuration", "miss" if kept is None else "shared")
             if kept is None:
                 kept = _build(moment)
                 _share(kept)

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
+from audit.metrics import count_plugin_failures, observe_review
 from overrides.effective import Configuration, load_configuration
 from plugins.contract import Finding, RuleSpec
 from plugins.services import configurations, note_runs
@@ -114,6 +115,7 @@ def review(
     except BaseException:
         _end(session, ReviewSession.Status.FAILED)
         raise
+    observe_review(session.status, (finished_at - session.started_at).total_seconds())
     _note_runs(session, result)
     if not base_ref:
         _write_prompts(session, configuration)
@@ -210,6 +212,8 @@ def _describe(session: ReviewSession, result: Result) -> None:
 
 
 def _note_runs(session: ReviewSession, result: Result) -> None:
+    for name, tally in result.plugin_runs.items():
+        count_plugin_failures(name, tally.failures)
     try:
         note_runs(result.plugin_runs)
     except DatabaseError as error:
@@ -227,6 +231,7 @@ def _write_prompts(session: ReviewSession, configuration: Configuration) -> None
 
 def _end(session: ReviewSession, status: str) -> None:
     session.status, session.finished_at = status, timezone.now()
+    observe_review(status, (session.finished_at - session.started_at).total_seconds())
     # Who gave it up as lost meanwhile has said so.
     running = ReviewSession.objects.filter(pk=session.pk, status=ReviewSession.Status.RUNNING)
     running.update(status=status, finished_at=session.finished_at)

@@ -192,6 +192,7 @@ API = [
     read("/favicon.ico", public=True),
     read("/healthz", public=True),
     read("/readyz", public=True),
+    Row("GET", "/metrics", (AUDITOR, ADMIN), unseen=403),
     read("/problems/not-found", public=True),
 ]
 

@@ -22,7 +22,7 @@ def test_a_server_with_its_database_is_ready_at_a_revision():
     make_rule()
     response = APIClient().get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "revision": revision()}
+    assert response.json() == {"status": "ready", "revision": revision(), "degraded": []}
     assert APIClient().head("/readyz").status_code == 200
 
 

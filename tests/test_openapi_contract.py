@@ -131,7 +131,8 @@ PROMISES = [
     (f"{REVIEWS}/prompts/{{id}}", "patch", 200, f"{PROMPT} body", ""),
     (f"{REVIEWS}/prompts/{{id}}/file", "get", 200, "", ""),
     ("/healthz", "get", 200, "status", ""),
-    ("/readyz", "get", 200, "status revision", ""),
+    ("/readyz", "get", 200, "status revision degraded", ""),
+    ("/metrics", "get", 200, "", ""),
 ]
 BODIES = [
     (f"{CONFIG}/analysis-rules", "post", RULE.replace("id ", "", 1).split(" version")[0] + " change_reason"),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from argparse import ArgumentParser
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
+from audit.metrics import FOLDER
 from reviews.liveness import close_lost_sessions
 
 TICK = 0.1  # seconds
@@ -45,20 +50,28 @@ class Command(BaseCommand):
         parser.add_argument("--no-worker", action="store_true", help="run no reviews: a db_worker elsewhere does")
 
     def handle(self, **options: Any) -> None:
-        server = [
-            *(sys.executable, "-m", "uvicorn", "governance_config.asgi:application"),
-            *("--host", options["host"], "--port", str(options["port"])),
-            *("--no-access-log", "--lifespan", "off"),
-        ]
-        if options["workers"] > 1:
-            server += ["--workers", str(options["workers"])]
-        worker = [sys.executable, sys.argv[0], "db_worker", "--no-startup-delay", "--verbosity", "0"]
-        code = Supervisor(server, None if options["no_worker"] else worker).run()
+        # Where the processes keep the figures that each of them tells of all; gone with the server.
+        with tempfile.TemporaryDirectory(prefix="governance-") as folder:
+            os.environ[FOLDER] = folder
+            code = self._serve(Path(folder), options)
         if code < 0:
             # Whoever waits for this process sees the signal that ended the server.
             signal.signal(-code, signal.SIG_DFL)
             os.kill(os.getpid(), -code)
         sys.exit(code)
+
+    def _serve(self, folder: Path, options: dict[str, Any]) -> int:
+        logging_file = folder / "logging.json"
+        logging_file.write_text(json.dumps(settings.LOGGING))
+        server = [
+            *(sys.executable, "-m", "uvicorn", "governance_config.asgi:application"),
+            *("--host", options["host"], "--port", str(options["port"])),
+            *("--no-access-log", "--lifespan", "off", "--log-config", str(logging_file)),
+        ]
+        if options["workers"] > 1:
+            server += ["--workers", str(options["workers"])]
+        worker = [sys.executable, sys.argv[0], "db_worker", "--no-startup-delay", "--verbosity", "0"]
+        return Supervisor(server, None if options["no_worker"] else worker).run()
 
 
 class Supervisor:

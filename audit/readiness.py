@@ -1,0 +1,19 @@
+"""What is worse than it should be, while the server still serves? Each part says so itself, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+State = Callable[[], str]
+_states: dict[str, State] = {}
+
+
+def register_state(name: str, state: State) -> None:
+    """Ask `state` at each probe: a sentence if something is worse than it should be, else nothing. It never raises."""
+    _states[name] = state
+
+
+def find_degraded() -> list[dict[str, str]]:
+    """The parts that are not as they should be, by name."""
+    answers = {name: state() for name, state in sorted(_states.items())}
+    return [{"name": name, "detail": detail} for name, detail in answers.items() if detail]
