@@ -48,7 +48,7 @@ class Command(BaseCommand):
         server = [
             *(sys.executable, "-m", "uvicorn", "governance_config.asgi:application"),
             *("--host", options["host"], "--port", str(options["port"])),
-            *("--no-access-log", "--lifespan", "off"),
+            *("--no-access-log", "--lifespan", "on", "--timeout-graceful-shutdown", "5", "--ws-max-size", "65536"),
         ]
         if options["workers"] > 1:
             server += ["--workers", str(options["workers"])]
