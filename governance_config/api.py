@@ -6,6 +6,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from audit.api import ChangeViewSet, RollbackView
+from audit.event_stream import ChangeStreamView
 from governance_config.access import MeView, TokenView
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
 from governance_config.ui_state import UiStateViewSet
@@ -41,6 +42,7 @@ urlpatterns = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("me", MeView.as_view(), name="me"),
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
+    path("config/changes", ChangeStreamView.as_view(), name="changes"),
     path("config/export", ExportView.as_view(), name="export"),
     path("config/rollback", RollbackView.as_view(), name="rollback"),
     path("config/personas/assign", AssignmentViewSet.as_view({"put": "assign"}), name="assign"),

@@ -156,7 +156,7 @@ class GovernanceSchema(AutoSchema):
         statuses |= {400}
         if not public or "auth/token" in self.path:
             statuses |= {401}
-        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export")):
+        if isinstance(self.view, ReadViewSet) or self.path.endswith(("/configuration", "/export", "/changes")):
             statuses |= {403}
         if self._names_object:
             statuses |= {404}

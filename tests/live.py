@@ -26,7 +26,7 @@ class Server:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._sockets: list[Socket] = []
+        self._sockets: list[Socket | EventStream] = []
 
     def do(self, coroutine: Any) -> Any:
         """The result of a coroutine that runs on the server's loop."""
@@ -68,6 +68,15 @@ class Server:
         assert greeting["type"] == "hello", greeting
         socket.epoch, socket.revision = greeting["epoch"], greeting["revision"]
         return socket
+
+    def listen(self, token: str | None = None, query: str = "", **headers: str) -> EventStream:
+        """A stream of server-sent events, of which status and headers were answered."""
+        given = {"host": "testserver", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        if token is not None:
+            given["authorization"] = f"Bearer {token}"
+        stream = EventStream(self, query, given)
+        self._sockets.append(stream)
+        return stream
 
 
 class Socket:
@@ -137,6 +146,56 @@ class Socket:
 
     async def _leave(self) -> None:
         await self._communicator.send_input({"type": "websocket.disconnect", "code": 1001})
+        await asyncio.wait([self._communicator.future], timeout=SECONDS)
+        self._listening.cancel()
+
+
+class EventStream:
+    """An HTTP request for server-sent events, as the application answers it."""
+
+    def __init__(self, server: Server, query: str, headers: dict[str, str]) -> None:
+        self._server, self._heard, self._text = server, queue.SimpleQueue(), ""
+        path = "/api/v1/config/changes"
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        self._communicator = server.do(self._open(scope))
+        start = self._heard.get(timeout=SECONDS)
+        self.status = start["status"]
+        self.headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
+
+    async def _open(self, scope: dict[str, Any]) -> ApplicationCommunicator:
+        communicator = ApplicationCommunicator(application, scope)
+        await communicator.send_input({"type": "http.request", "body": b"", "more_body": False})
+        self._listening = asyncio.create_task(self._listen(communicator))
+        return communicator
+
+    async def _listen(self, communicator: ApplicationCommunicator) -> None:
+        while True:
+            self._heard.put(await communicator.output_queue.get())
+
+    def block(self) -> str:
+        """The next block, without the empty line that ends it."""
+        while "\n\n" not in self._text:
+            self._text += self._heard.get(timeout=SECONDS)["body"].decode()
+        block, _, self._text = self._text.partition("\n\n")
+        return block
+
+    def event(self) -> tuple[str, str, dict[str, Any]]:
+        """Id, kind and message of the next event."""
+        fields = dict(line.split(": ", 1) for line in self.block().split("\n"))
+        return fields.get("id", ""), fields["event"], json.loads(fields["data"])
+
+    def leave(self) -> None:
+        self._server.do(self._leave())
+
+    async def _leave(self) -> None:
+        await self._communicator.send_input({"type": "http.disconnect"})
         await asyncio.wait([self._communicator.future], timeout=SECONDS)
         self._listening.cancel()
 

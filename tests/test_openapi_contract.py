@@ -79,6 +79,7 @@ PROMISES = [
         *(f"{CONFIG}/configuration", "get", 200),
         *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
     ),
+    (f"{CONFIG}/changes", "get", 200, "", "filter_types"),
     (f"{CONFIG}/export", "get", 200, "", "format"),
     (f"{CONFIG}/rollback", "post", 200, "revision steps left_alone warnings", ""),
     (f"{CONFIG}/ui-state", "get", 200, STATE, ""),
