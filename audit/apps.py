@@ -11,3 +11,5 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("audit.receivers").connect()
+        import_module("audit.watchers").connect()
+        import_module("audit.timers").connect()

@@ -1,7 +1,8 @@
 """How is everything kept and brought back? One compressed file of rows, the same for both databases.
 
-The file holds every table of the installed apps but sessions and the queue of tasks: journal and history, accounts with
-their hashed passwords, reviews. Secrets are in it as they are stored. The keys of the installation are not.
+The file holds every table of the installed apps but sessions, the queue of tasks and the places of watchers: journal
+and history, accounts with their hashed passwords, reviews. Secrets are in it as they are stored. The keys of the
+installation are not.
 
 A restore replaces what is stored, in one transaction: journal triggers are lifted for it and put back, the result is
 verified before it is committed, and a new epoch begins, so that no client resumes in a history that is not its own.
@@ -37,7 +38,7 @@ from audit.verification import verify
 FORMAT = "code-review-governance-backup/1"
 CHUNK = 1000  # rows read and written at once
 SQLITE_VALUES = 30_000  # bound values of one statement
-LEFT_OUT = frozenset({"sessions.Session", "django_tasks_database.DBTaskResult"})
+LEFT_OUT = frozenset({"sessions.Session", "django_tasks_database.DBTaskResult", "audit.WatchCursor"})
 Progress = Callable[[int, int], None]
 
 

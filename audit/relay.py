@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -55,6 +55,16 @@ def _leave() -> None:
     connection.close()
 
 
+Companion = Callable[["Relay"], Coroutine[Any, Any, None]]
+_companions: list[Companion] = []
+
+
+def accompany(companion: Companion) -> None:
+    """Run `companion` beside every relay that starts from now on, until it stops."""
+    if companion not in _companions:
+        _companions.append(companion)
+
+
 class Relay:
     """The stream as this process knows it: its position, the last changes, and the rights of those who listen."""
 
@@ -68,6 +78,7 @@ class Relay:
         self._rights: WeakValueDictionary[Credential, Rights] = WeakValueDictionary()
         self._loading: dict[Credential, asyncio.Lock] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._beside: list[asyncio.Task[None]] = []
         self._started = asyncio.Event()
         self._failing = False
 
@@ -75,19 +86,25 @@ class Relay:
         """Read from now on. Returns once the position is known; if the database is down, when it is there again."""
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(watch_commits(self._hint.set))]
+            self._beside = [asyncio.create_task(companion(self)) for companion in _companions]
         await self._started.wait()
 
     async def stop(self) -> None:
         """End all that was started, and give the connections back."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for tasks in (self._beside, self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(self._reading.close(), self._serving.close())
 
     @property
     def running(self) -> bool:
         """Whether it reads the journal."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
+
+    async def ask(self, question: Callable[..., Result], *arguments: Any) -> Result:
+        """What the database answers, asked in the listeners' thread."""
+        return await self._serving.ask(question, *arguments)
 
     async def find_position(self) -> Position:
         """Where the journal stands now: a change that was answered before is not ahead of it."""
