@@ -12,3 +12,5 @@ class AuditConfig(AppConfig):
     def ready(self) -> None:
         import_module("audit.receivers").connect()
         import_module("audit.changes").register_completion(import_module("audit.creators").keep_own)
+        import_module("audit.watchers").connect()
+        import_module("audit.timers").connect()

@@ -1,7 +1,8 @@
 """How is everything kept and brought back? One compressed file of rows, the same for both databases.
 
-The file holds every table of the installed apps but sessions, failed sign-ins and the queue of tasks: journal and
-history, accounts with their hashed passwords, reviews. Secrets are in it as they are stored. The keys of the
+The file holds every table of the installed apps but sessions, failed sign-ins, the queue of tasks and the places of
+watchers: journal and history, accounts with their hashed passwords, reviews. Secrets are in it as they are stored. The
+keys of the
 installation are not.
 
 A restore replaces what is stored, in one transaction: journal triggers are lifted for it and put back, the result is
@@ -40,7 +41,7 @@ CHUNK = 1000  # rows read and written at once
 SQLITE_VALUES = 30_000  # bound values of one statement
 LEFT_OUT = frozenset(
     {
-        *("sessions.Session", "django_tasks_database.DBTaskResult"),
+        *("sessions.Session", "django_tasks_database.DBTaskResult", "audit.WatchCursor"),
         # Who guessed passwords in the last minutes.
         *("axes.AccessAttempt", "axes.AccessAttemptExpiration", "axes.AccessFailureLog", "axes.AccessLog"),
     }

@@ -90,3 +90,22 @@ class ConfigurationAuditLog(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise UngovernedWrite("The journal is append-only: nobody deletes a change.")
+
+
+class WatchCursor(models.Model):
+    """How far a named watcher or timer has come, and which process holds it until when. No configuration."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    epoch = models.CharField(max_length=36, blank=True)
+    revision = models.BigIntegerField(default=0)
+    owner = models.CharField(max_length=32, blank=True)
+    leased_until = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0, help_text="How often what comes next has failed.")
+    last_error = models.CharField(max_length=200, blank=True, help_text="Kind of the last error.")
+
+    class Meta:
+        db_table = "configuration_watch_cursors"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.revision}"

@@ -6,6 +6,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from audit.api import ChangeViewSet, RollbackView
+from audit.event_stream import ChangeStreamView
 from governance_config.access import MeView, TokenView
 from governance_config.accounts_api import RoleViewSet, UserViewSet
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
@@ -47,6 +48,7 @@ urlpatterns = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("me", MeView.as_view(), name="me"),
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
+    path("config/changes", ChangeStreamView.as_view(), name="changes"),
     path("config/export", ExportView.as_view(), name="export"),
     path("config/export/schema", ExportSchemaView.as_view(), name="export-schema"),
     path("config/import", ImportView.as_view(), name="import"),

@@ -27,7 +27,14 @@ NAMED_ACTIONS = (
     "plan",
     "apply",
 )  # named by the route
-GUARDED = ("/configuration", "/export", "/export/schema", "/grants", "/metrics")  # a right of its own is asked for
+GUARDED = (
+    "/configuration",
+    "/export",
+    "/export/schema",
+    "/grants",
+    "/metrics",
+    "/changes",
+)  # a right of its own is asked for
 TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
 VERBS = {
     "list": "List",

@@ -339,9 +339,11 @@ LOGGING = {
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "governance.access": {"level": "INFO" if ACCESS_LOG else "CRITICAL"},
         "psycopg.pool": {"level": "ERROR"},
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT, GOVERNANCE_ACCESS_LOG,
-GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK,
-GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES. `docs/operations.md` explains each.
+        # Failures and locks are warnings; each step on the way to them is not worth a line.
+        "axes": {"level": "WARNING"},
+        "uvicorn": {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False},
+        # It would write queries, in which there may be tokens.
+        "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
     },
 }
 

@@ -131,6 +131,7 @@ API = [
     read(f"{CONFIG}/audit-trail", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/audit-trail/1", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/configuration"),
+    read(f"{CONFIG}/changes"),
     read(f"{CONFIG}/export", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/export/schema", may=EVERYONE),
     Row("POST", f"{CONFIG}/import", IMPORTERS, body={"document": DOCUMENT, "mode": "plan"}, unseen=403),

@@ -85,6 +85,7 @@ PROMISES = [
         *(f"{CONFIG}/configuration", "get", 200),
         *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
     ),
+    (f"{CONFIG}/changes", "get", 200, "", "filter_types"),
     (f"{CONFIG}/export", "get", 200, "", "format"),
     (f"{CONFIG}/export/schema", "get", 200, "", ""),
     (f"{CONFIG}/import", "post", 200, PLAN, ""),

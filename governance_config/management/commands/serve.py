@@ -66,7 +66,8 @@ class Command(BaseCommand):
         server = [
             *(sys.executable, "-m", "uvicorn", "governance_config.asgi:application"),
             *("--host", options["host"], "--port", str(options["port"])),
-            *("--no-access-log", "--lifespan", "off", "--log-config", str(logging_file)),
+            *("--no-access-log", "--lifespan", "on", "--log-config", str(logging_file)),
+            *("--timeout-graceful-shutdown", "5", "--ws-max-size", "65536"),
         ]
         if options["workers"] > 1:
             server += ["--workers", str(options["workers"])]
