@@ -1,8 +1,8 @@
 """How is the server set up? One file, read from the environment; without any variable it runs from `./var` on SQLite.
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS. `docs/operations.md` explains
-each.
+GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS,
+GOVERNANCE_SUPERUSERS_APPROVE_OWN, GOVERNANCE_FLAG_DEPENDENT_APPROVERS. `docs/operations.md` explains each.
 """
 
 from __future__ import annotations
@@ -184,6 +184,11 @@ else:
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default"]}}
 REVIEW_ROOTS = [Path(entry).resolve() for entry in read_list("GOVERNANCE_REVIEW_ROOTS")] or [HOME / "codebases"]
 """Folders below which a review may be started from admin and API; commands review whatever they can read."""
+
+# Who is a second person. Strict unless an installation says otherwise.
+SUPERUSERS_APPROVE_OWN = read_flag("GOVERNANCE_SUPERUSERS_APPROVE_OWN")
+FLAG_DEPENDENT_APPROVERS = read_flag("GOVERNANCE_FLAG_DEPENDENT_APPROVERS")
+"""Whether accounts that a requester made or empowered may approve with a warning; else they are refused."""
 
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", "guardian.backends.ObjectPermissionBackend"]
 ANONYMOUS_USER_NAME = None

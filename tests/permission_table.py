@@ -6,6 +6,7 @@ A row names who may; everybody else is refused. `seen_by` are those who may know
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 VIEWER, RULES, PLUGINS, PERSONAS, APPROVER, AUDITOR, ADMIN = ROLES = (
@@ -38,6 +39,7 @@ class Row:
     unseen: int = 404
     anonymous: int = 401
     public: bool = False
+    superuser: int = 0  # by default, what those get who may
 
     def expect(self, caller: str) -> int:
         """The status that `caller` gets."""
@@ -45,6 +47,8 @@ class Row:
             return self.status
         if caller == ANONYMOUS:
             return self.anonymous
+        if caller == SUPERUSER and self.superuser:
+            return self.superuser
         if caller in self.may or caller == SUPERUSER:
             return self.status
         return self.refused if caller in self.seen_by else self.unseen
@@ -64,6 +68,13 @@ RULE = {
 }
 GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No.", "enabled": False}
 CONFIG = "/api/v1/config"
+OVERRIDES = f"{CONFIG}/governance-overrides"
+OVERRIDE = {
+    "rule_name": "example",
+    "override_config": {"severity": "low"},
+    "reason": "Legacy code until it is gone.",
+    "expires_at": (datetime.now(UTC) + timedelta(days=30)).isoformat(),
+}
 REVIEWS = "/api/v1/reviews"
 API = [
     read(f"{CONFIG}/analysis-rules"),
@@ -106,8 +117,25 @@ API = [
     Row("PUT", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}),
     Row("PATCH", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}),
     Row("DELETE", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), 204),
-    read(f"{CONFIG}/governance-overrides"),
-    read(f"{CONFIG}/governance-overrides/{{override}}", one=True),
+    read(f"{CONFIG}/approval-policies"),
+    Row("POST", f"{CONFIG}/approval-policies", (ADMIN,), 201, {"severity": "low", "approvals": 3}, unseen=403),
+    read(f"{CONFIG}/approval-policies/{{policy}}"),
+    Row("PUT", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), body={"approvals": 3}, unseen=403),
+    Row("PATCH", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), body={"approvals": 3}, unseen=403),
+    Row("DELETE", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), 204, unseen=403),
+    read(f"{OVERRIDES}"),
+    read(f"{OVERRIDES}/backlog"),
+    read(f"{OVERRIDES}/{{override}}", one=True),
+    Row("POST", OVERRIDES, (RULES, ADMIN), 201, OVERRIDE, unseen=403),
+    Row("PUT", f"{OVERRIDES}/{{override}}", (RULES, ADMIN), body={"reason": "Until May."}),
+    Row("PATCH", f"{OVERRIDES}/{{override}}", (RULES, ADMIN), body={"reason": "Until May."}),
+    Row("POST", f"{OVERRIDES}/{{draft}}/propose", (RULES, ADMIN), body={"comment": "Please."}),
+    Row("POST", f"{OVERRIDES}/{{override}}/approve", (APPROVER, ADMIN), body={"comment": "Yes."}),
+    Row("POST", f"{OVERRIDES}/{{override}}/reject", (APPROVER, ADMIN), body={"comment": "No."}),
+    # Nobody takes back what somebody else has asked for.
+    Row("POST", f"{OVERRIDES}/{{override}}/withdraw", (), body={"comment": "No."}, superuser=403),
+    Row("POST", f"{OVERRIDES}/{{active}}/revoke", (APPROVER, ADMIN), body={"comment": "Over."}),
+    Row("POST", f"{OVERRIDES}/{{emergency}}/confirm", (APPROVER, ADMIN), body={"comment": "Right."}),
     read(f"{CONFIG}/audit-trail", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/audit-trail/1", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/configuration"),
@@ -175,6 +203,7 @@ ADMIN_PAGES = [
         "personas.personaruleassignment", "assignment", ROLES, (PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)
     ),
     Pages("overrides.governanceruleoverride", "override", ROLES),
+    Pages("overrides.approvalpolicy", "policy", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,), history=False),
     Pages("reviews.discoveredissue", "issue", ROLES, history=False),
