@@ -107,7 +107,7 @@ def make_request(rule: AnalysisRule | None = None, *, by: User | None = None, **
     """An override that `by`, a rule editor, has asked for."""
     user = by or make_user("rule editor")
     values: dict[str, Any] = {
-        "rule_name": (rule or make_rule()).name,
+        "rule_name": fields.get("rule_name") or (rule or make_rule()).name,
         "override_config": {"severity": "low"},
         "reason": "Legacy code until it is gone.",
         "expires_at": timezone.now() + timedelta(days=30),
