@@ -13,7 +13,8 @@ from governance_config.documentation import DocumentationView, SchemaJSONView, S
 from governance_config.exchange_api import ExportSchemaView, ImportView, PresetViewSet
 from governance_config.grants import GRANTS, GrantViewSet
 from governance_config.ui_state import UiStateViewSet
-from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
+from overrides.api import ApprovalPolicyViewSet, ConfigurationView, ExportView, GovernanceRuleViewSet
+from overrides.override_api import OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
 from reviews.api import (
@@ -30,6 +31,7 @@ config.register("plugins", PluginViewSet, "plugin")
 config.register("personas/assignments", AssignmentViewSet, "assignment")
 config.register("personas", PersonaViewSet, "persona")
 config.register("governance-rules", GovernanceRuleViewSet, "governance-rule")
+config.register("approval-policies", ApprovalPolicyViewSet, "approval-policy")
 config.register("governance-overrides", OverrideViewSet, "override")
 config.register("audit-trail", ChangeViewSet, "change")
 config.register("presets", PresetViewSet, "preset")

@@ -24,6 +24,7 @@ GROUPS = (
         (
             ("Overrides", "hourglass_top", "overrides.governanceruleoverride"),
             ("Governance rules", "gavel", "overrides.governancerule"),
+            ("Approval policies", "how_to_reg", "overrides.approvalpolicy"),
         ),
     ),
     (

@@ -13,6 +13,7 @@ VIEW = [
     "personas.view_personaruleassignment",
     "overrides.view_governancerule",
     "overrides.view_governanceruleoverride",
+    "overrides.view_approvalpolicy",
     "overrides.view_configuration",
     "reviews.view_reviewsession",
     "reviews.view_codebase",
@@ -35,6 +36,8 @@ PERSONAS = [
 GOVERNANCE = ["overrides.add_governancerule", "overrides.change_governancerule", "overrides.delete_governancerule"]
 OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_governanceruleoverride"]
 APPROVALS = ["overrides.approve_governanceruleoverride"]
+POLICY = ["overrides.add_approvalpolicy", "overrides.change_approvalpolicy", "overrides.delete_approvalpolicy"]
+EMERGENCY = ["overrides.break_glass"]
 JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
 ACCOUNTS = ["auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user", "auth.view_group"]
 IMPORT = ["overrides.import_configuration"]  # opens the door; what a document changes needs its own rights
@@ -57,6 +60,8 @@ ROLES: dict[str, list[str]] = {
         *GOVERNANCE,
         *OVERRIDE_REQUESTS,
         *APPROVALS,
+        *POLICY,
+        *EMERGENCY,
         *JOURNAL,
         *ACCOUNTS,
         *REVIEWS,

@@ -15,26 +15,13 @@ from audit.viewsets import ReadViewSet, UpdateMixin, WriteViewSet
 
 PREFIX = re.compile(r"^/api/v1/(config/|reviews/)?")
 REVIEWS = "/api/v1/reviews/"
-NAMED_ACTIONS = (
-    "bulk",
-    "toggle",
-    "assign",
-    "check",
-    "cancel",
-    "compare",
-    "file",
-    "triage",
-    "plan",
-    "apply",
-)  # named by the route
-GUARDED = (
-    "/configuration",
-    "/export",
-    "/export/schema",
-    "/grants",
-    "/metrics",
-    "/changes",
-)  # a right of its own is asked for
+NAMED_ACTIONS = (  # named by the route
+    *("bulk", "toggle", "assign", "check", "cancel", "compare", "file", "triage", "plan", "apply"),
+    *("propose", "approve", "reject", "withdraw", "revoke", "confirm", "backlog"),
+)
+# A right of its own is asked for.
+GUARDED = ("/configuration", "/export", "/export/schema", "/grants", "/metrics", "/changes")
+FIGURES = ("bulk", "backlog")  # answers that are about no object alone
 TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
 VERBS = {
     "list": "List",
@@ -195,7 +182,7 @@ class GovernanceSchema(AutoSchema):
 
     def _own_headers(self, status: int) -> list[str]:
         names = []
-        if self._is_governed and status in (200, 201) and not self._is_list_view() and self.view.action != "bulk":
+        if self._is_governed and status in (200, 201) and not self._is_list_view() and self.view.action not in FIGURES:
             names.append("ETag")
         if self.path.endswith("/configuration"):
             names.append("ETag")

@@ -18,8 +18,8 @@ from audit.diffs import Difference, compare
 from audit.filters import DaysFilter
 from audit.governed_admin import ChangeSetAdmin, GovernedAdmin, ReadOnlyAdmin
 from overrides.choices import OverrideStatus
-from overrides.forms import GovernanceRuleForm
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.forms import ApprovalPolicyForm, GovernanceRuleForm
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from overrides.validation import merge_patch
 
 
@@ -62,6 +62,20 @@ class GovernanceRuleAdmin(GovernedAdmin):
     @admin.display(description="Enabled", ordering="enabled")
     def switch(self, rule: GovernanceRule) -> str:
         return draw_switch(rule.enabled)
+
+
+@admin.register(ApprovalPolicy)
+class ApprovalPolicyAdmin(GovernedAdmin):
+    """How many people approve an override, by the severity of its rule, and how long it may last."""
+
+    form = ApprovalPolicyForm
+    list_display = ("shown_severity", "approvals", "max_days")
+    list_display_links = ("shown_severity",)
+    fieldsets = ((None, {"fields": ("severity", "approvals", "max_days")}),)
+
+    @admin.display(description="Severity", ordering="severity")
+    def shown_severity(self, policy: ApprovalPolicy) -> str:
+        return draw_chip(policy.severity)
 
 
 @admin.register(GovernanceRuleOverride)

@@ -1,4 +1,4 @@
-"""How are governance rules, overrides, the configuration in force and exports reached over HTTP?"""
+"""How are governance rules, approval policies, the configuration in force and exports reached over HTTP?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 import django_filters
 from django.http import HttpResponse
-from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.views import APIView
@@ -17,10 +16,10 @@ from audit.listing import FlagFilter, KnownChoiceFilter
 from audit.permissions import require_holding
 from audit.problems import Entry, invalid
 from audit.serializers import GovernedSerializer, ObjectField, StrictCharField, StrictSerializer
-from audit.viewsets import ApiMixin, GovernedViewSet, ReadViewSet, read_tags
-from overrides.choices import Enforcement, OverrideStatus, TargetType
+from audit.viewsets import ApiMixin, GovernedViewSet, read_tags
+from overrides.choices import Enforcement
 from overrides.effective import load_configuration
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule
 
 VIEW_CONFIGURATION = "overrides.view_configuration"
 EXPORT_CONFIGURATION = "overrides.export_configuration"
@@ -94,75 +93,29 @@ class GovernanceRuleViewSet(GovernedViewSet):
     object_actions = ("view", "change", "delete")
 
 
-class ApprovalSerializer(serializers.Serializer):
-    """Somebody agreed."""
+class ApprovalPolicySerializer(GovernedSerializer):
+    """How many people approve overrides of rules of a severity, and how long those last at most."""
 
-    user = serializers.CharField()
-
-
-class DecisionSerializer(serializers.Serializer):
-    """What somebody decided."""
-
-    user = serializers.CharField()
-    decision = serializers.ChoiceField(choices=["approved"])
-
-
-class OverrideSerializer(serializers.ModelSerializer):
-    """For a limited time, a rule is in force differently."""
-
-    override_config = ObjectField(help_text="What is different: a merge patch (RFC 7396) on the rule.")
-    original_config = ObjectField(help_text="The rule as it was when this was asked for.")
-    paths = serializers.ListField(child=serializers.CharField(), help_text="Globs; empty: everywhere.")
-    in_force = serializers.SerializerMethodField(help_text="Enabled and not expired, by the clock of the server.")
-    approvals = serializers.SerializerMethodField(help_text="Who agreed.")
-    decisions = serializers.SerializerMethodField(help_text="Who decided what, as far as it is kept.")
+    id = serializers.IntegerField(read_only=True)
 
     class Meta:
-        model = GovernanceRuleOverride
+        model = ApprovalPolicy
         fields = (
-            *("id", "rule_name", "target_type", "original_config", "override_config", "paths", "reason", "status"),
-            *("created_by", "approved_by", "approvals", "decisions", "enabled", "in_force", "expires_at"),
-            *("version", "created_at", "updated_at"),
+            *("id", "severity", "approvals", "max_days"),
+            *GovernedSerializer.bookkeeping,
+            *GovernedSerializer.extra,
         )
-        read_only_fields = fields
-
-    def get_in_force(self, override: GovernanceRuleOverride) -> bool:
-        return override.enabled and override.expires_at > timezone.now()
-
-    @extend_schema_field(ApprovalSerializer(many=True))
-    def get_approvals(self, override: GovernanceRuleOverride) -> list[dict[str, str]]:
-        return [{"user": override.approved_by}] if override.approved_by else []
-
-    @extend_schema_field(DecisionSerializer(many=True))
-    def get_decisions(self, override: GovernanceRuleOverride) -> list[dict[str, str]]:
-        return [{"user": override.approved_by, "decision": "approved"}] if override.approved_by else []
+        read_only_fields = GovernedSerializer.bookkeeping
 
 
-class OverrideFilters(django_filters.FilterSet):
-    """What a list of overrides can be limited to."""
+class ApprovalPolicyViewSet(GovernedViewSet):
+    """Approval policies: a severity without one needs one approval (critical: two), for 90 days at most."""
 
-    rule_name = django_filters.CharFilter()
-    target_type = KnownChoiceFilter(choices=TargetType.choices)
-    status = KnownChoiceFilter(choices=OverrideStatus.choices)
-    enabled = FlagFilter()
-    created_by = django_filters.CharFilter()
-    approved_by = django_filters.CharFilter()
-
-    class Meta:
-        model = GovernanceRuleOverride
-        fields: ClassVar[list[str]] = []
-
-
-class OverrideViewSet(ReadViewSet):
-    """Overrides: rules that are set differently for a while."""
-
-    http_method_names = ["get", "head"]
-    queryset = GovernanceRuleOverride.objects.all()
-    serializer_class = OverrideSerializer
-    filterset_class = OverrideFilters
-    search_fields = ("rule_name", "reason", "created_by", "approved_by")
-    ordering = ("-id",)
-    ordering_fields = {name: name for name in ("id", "rule_name", "status", "expires_at", "created_at", "updated_at")}
+    queryset = ApprovalPolicy.objects.all()
+    serializer_class = ApprovalPolicySerializer
+    search_fields = ("severity",)
+    ordering = ("id",)
+    ordering_fields = {name: name for name in ("id", "severity", "approvals", "max_days", "updated_at")}
 
 
 class PluginInForceSerializer(serializers.Serializer):

@@ -24,6 +24,26 @@ class OverrideStatus(TextChoices):
     REVOKED = "revoked", "Revoked"
 
 
+class DecisionKind(TextChoices):
+    """What somebody did with an override; each leaves a row that nobody changes."""
+
+    REQUESTED = "requested", "Requested"
+    EDITED = "edited", "Edited"
+    PROPOSED = "proposed", "Proposed"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+    WITHDRAWN = "withdrawn", "Withdrawn"
+    REVOKED = "revoked", "Revoked"
+    EXPIRED = "expired", "Expired"
+    BREAK_GLASS = "break_glass", "Put in force in an emergency"
+    CONFIRMED = "confirmed", "Confirmed after an emergency"
+    RESTORED = "restored", "Brought back as a draft"
+
+
+FINAL = (OverrideStatus.EXPIRED, OverrideStatus.WITHDRAWN, OverrideStatus.REVOKED)
+"""States that an override does not leave: what is wanted again is asked for again."""
+
+
 class Enforcement(TextChoices):
     """What happens to a change that does not satisfy a governance rule."""
 
@@ -34,3 +54,9 @@ class Enforcement(TextChoices):
 
 OVERRIDABLE = ("severity", "enabled", "configuration", "message")
 """The fields of an analysis rule that an override may change."""
+
+WAIVER_FIELDS = ("entity_type", "entity_id", "entity_name")
+"""What a waiver of a governance rule may name: the object that it is about."""
+
+JUDGING_FIELDS = ("condition", "applies_to", "enforcement")
+"""The fields of a governance rule that decide what a waiver of it means."""

@@ -11,7 +11,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from audit.facts import list_facts
 from audit.forms import CODE_CLASS, GovernedForm
 from overrides.conditions import MAX_LENGTH
-from overrides.models import GovernanceRule
+from overrides.models import ApprovalPolicy, GovernanceRule
 from plugins.forms import ConfigurationField
 
 APPLIES_TO: Mapping[str, Any] = {
@@ -58,3 +58,11 @@ class GovernanceRuleForm(GovernedForm):
         super().__init__(*args, **kwargs)
         if "condition" in self.fields:
             self.fields["condition"].help_text = f"{GovernanceRule.condition.field.help_text} {explain_facts()}"
+
+
+class ApprovalPolicyForm(GovernedForm):
+    """How many people approve what, and for how long."""
+
+    class Meta:
+        model = ApprovalPolicy
+        fields = ApprovalPolicy.exchange_fields

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any, NoReturn
 
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
 from audit.changes import current_origin
+from audit.documents import digest
+from audit.errors import UngovernedWrite
 from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
-from overrides.choices import Enforcement, OverrideStatus, TargetType
+from overrides.choices import DecisionKind, Enforcement, OverrideStatus, TargetType
+from rules.choices import Severity
 
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
@@ -91,6 +96,57 @@ class GovernanceRule(GovernedModel):
         )
 
 
+class ApprovalPolicy(GovernedModel):
+    """How many people approve an override of rules of a severity, and how long it may last.
+
+    A severity without a row has the values of `STRICT` and `USUAL`: taking a row away never makes approval easier than
+    that.
+    """
+
+    STRICT, USUAL = 2, 1  # approvals for critical rules, and for others
+    MAX_DAYS = 90
+
+    entity_type = "approval_policy"
+    noun = "approval_policy"
+    section = "approval_policies"
+    natural_key_fields = ("severity",)
+    fixed_fields = ("severity",)
+    exchange_fields = ("severity", "approvals", "max_days")
+
+    severity = models.CharField(
+        max_length=20, unique=True, choices=Severity.choices, help_text="Of the rule that is overridden; fixed."
+    )
+    approvals = models.PositiveSmallIntegerField(
+        validators=[MinValueValidator(1), MaxValueValidator(10)],
+        help_text="How many different people must approve.",
+    )
+    max_days = models.PositiveSmallIntegerField(
+        default=MAX_DAYS,
+        validators=[MinValueValidator(1), MaxValueValidator(3650)],
+        help_text="How many days such an override lasts at most.",
+    )
+
+    history = GovernedHistory(table_name="approval_policies_history")
+
+    class Meta(GovernedModel.Meta):
+        db_table = "approval_policies"
+        ordering = ["id"]
+        verbose_name = "approval policy"
+        verbose_name_plural = "approval policies"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(severity__in=Severity.values),
+                name="approval_policy_severity_is_known",
+                violation_error_message="The severity is not known.",
+            ),
+            models.CheckConstraint(
+                condition=Q(approvals__gte=1, max_days__gte=1),
+                name="approval_policy_asks_somebody",
+                violation_error_message="At least one person approves, for at least a day.",
+            ),
+        ]
+
+
 class GovernanceRuleOverride(GovernedModel):
     """For a limited time, a rule is in force differently. It takes effect only when somebody else has approved it."""
 
@@ -99,6 +155,7 @@ class GovernanceRuleOverride(GovernedModel):
     natural_key_fields = ("rule_name",)
     fixed_fields = ("rule_name", "target_type", "created_by")
     restore = "propose"
+    content = ("rule_name", "target_type", "original_config", "override_config", "paths", "reason", "expires_at")
 
     rule_name = models.CharField(max_length=100, help_text="The rule that is overridden.")
     target_type = models.CharField(max_length=20, choices=TargetType.choices, default=TargetType.ANALYSIS_RULE)
@@ -118,6 +175,18 @@ class GovernanceRuleOverride(GovernedModel):
     approved_by = models.CharField(max_length=150, null=True, blank=True, editable=False)
     enabled = models.BooleanField(default=False, editable=False, help_text="Whether it is in force until it expires.")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="When it ends by itself.")
+    approval_count = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text="How many have approved what it says now."
+    )
+    break_glass = models.BooleanField(
+        default=False, editable=False, help_text="Put in force in an emergency, before anybody approved."
+    )
+    needs_review = models.BooleanField(
+        default=False, editable=False, help_text="An approver has yet to confirm or revoke what an emergency brought."
+    )
+    self_approved = models.BooleanField(
+        default=False, editable=False, help_text="A superuser approved his own request, as this server allows."
+    )
 
     history = GovernedHistory(table_name="governance_rule_overrides_history")
 
@@ -127,6 +196,7 @@ class GovernanceRuleOverride(GovernedModel):
         verbose_name = "governance override"
         permissions = [
             ("approve_governanceruleoverride", "Can approve and reject overrides"),
+            ("break_glass", "Can put an override in force in an emergency"),
             ("view_configuration", "Can read the whole configuration in force"),
             ("export_configuration", "Can export the configuration"),
             ("import_configuration", "Can import a configuration"),
@@ -148,12 +218,14 @@ class GovernanceRuleOverride(GovernedModel):
                 violation_error_message="An override is in force exactly while it is active.",
             ),
             models.CheckConstraint(
-                condition=Q(enabled=False) | Q(approved_by__isnull=False, expires_at__isnull=False),
+                condition=Q(enabled=False)
+                | Q(approved_by__isnull=False, expires_at__isnull=False)
+                | Q(break_glass=True, expires_at__isnull=False),
                 name="override_in_force_is_approved",
                 violation_error_message="An override in force has an approver and an end.",
             ),
             models.CheckConstraint(
-                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("created_by")),
+                condition=Q(approved_by__isnull=True) | ~Q(approved_by=F("created_by")) | Q(self_approved=True),
                 name="override_is_approved_by_another",
                 violation_error_message="Nobody approves his own override.",
             ),
@@ -164,19 +236,112 @@ class GovernanceRuleOverride(GovernedModel):
             ),
         ]
 
+    @property
+    def content_digest(self) -> str:
+        """What approvals are given for: any other content has another digest."""
+        return digest_content(self.document())
+
+    @classmethod
+    def name_change(cls, action: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
+        """`override_approved` is in force; `override_approval_added` waits for another one."""
+        if new is not None and new["break_glass"] and (old is None or not old["enabled"]) and new["enabled"]:
+            return "override_break_glass"
+        if old is None or new is None:
+            return f"{cls.noun}_{action}"
+        if old["status"] != new["status"]:
+            return f"{cls.noun}_{CHANGES.get(new['status'], action)}"
+        if old["needs_review"] and not new["needs_review"]:
+            return "override_confirmed"
+        return "override_approval_added" if new["approval_count"] > old["approval_count"] else f"{cls.noun}_{action}"
+
+    def withdraw_approvals(self) -> None:
+        """Nobody has approved it: what it says is another thing now."""
+        self.enabled, self.approved_by, self.approval_count = False, None, 0
+        self.break_glass = self.needs_review = self.self_approved = False
+
     def become_proposal(self) -> None:
         """Come back without force: what is restored from a document or from history has to be approved anew."""
-        self.status, self.enabled, self.approved_by = OverrideStatus.DRAFT, False, None
+        self.status = OverrideStatus.DRAFT
+        self.withdraw_approvals()
 
     def clean(self) -> None:
         super().clean()
         if not self.created_by:
             self.created_by = current_origin().actor()[1]
+        if self.expires_at is not None:
+            self.expires_at = self.expires_at.astimezone(UTC)  # one spelling of a moment, one digest
         if self.target_type == TargetType.ANALYSIS_RULE:
             validation.check_override_config(self.override_config)
+        else:
+            validation.check_waiver(self.override_config)
         validation.check_paths(self.paths)
-        if self.approved_by is not None and self.approved_by == self.created_by:
+        if self.target_type == TargetType.GOVERNANCE_RULE and self.paths:
+            raise ValidationError({"paths": "A waiver is about a change, which has no path: leave this empty."})
+        if self.approved_by is not None and self.approved_by == self.created_by and not self.self_approved:
             raise ValidationError("Nobody approves his own override.")
+
+
+CHANGES = {
+    OverrideStatus.DRAFT: "returned",
+    OverrideStatus.PROPOSED: "proposed",
+    OverrideStatus.ACTIVE: "approved",
+    OverrideStatus.EXPIRED: "expired",
+    OverrideStatus.REJECTED: "rejected",
+    OverrideStatus.WITHDRAWN: "withdrawn",
+    OverrideStatus.REVOKED: "revoked",
+}
+"""What the journal calls the change that brings an override to a state."""
+
+
+def digest_content(document: Mapping[str, Any]) -> str:
+    """The digest of what an override says, of its document."""
+    return digest({name: document[name] for name in GovernanceRuleOverride.content})
+
+
+class DecisionQuerySet(models.QuerySet["OverrideDecision"]):
+    """Reads only: `overrides.decisions.record` is the one writer, and the database refuses everybody else."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UngovernedWrite("Decisions are append-only and written by the verbs of overrides.approvals alone.")
+
+    create = update = delete = bulk_create = bulk_update = get_or_create = update_or_create = _refuse
+    acreate = aupdate = adelete = abulk_create = abulk_update = _refuse
+
+
+class OverrideDecision(models.Model):
+    """What somebody did with an override: one row for each of its changes, by the revision that the journal gave it."""
+
+    revision = models.BigIntegerField(primary_key=True)
+    # No constraint: the row outlives an override that is deleted, and speaks of it again if it is brought back.
+    override = models.ForeignKey(
+        GovernanceRuleOverride, on_delete=models.DO_NOTHING, db_constraint=False, related_name="decisions"
+    )
+    kind = models.CharField(max_length=20, choices=DecisionKind.choices)
+    from_status = models.CharField(max_length=20, blank=True)
+    to_status = models.CharField(max_length=20, choices=OverrideStatus.choices)
+    decided_by = models.CharField(max_length=150)
+    decided_by_id = models.CharField(max_length=100, blank=True)
+    comment = models.TextField(blank=True)
+    version_seen = models.BigIntegerField(null=True, help_text="The version of the override that was decided on.")
+    content_digest = models.CharField(max_length=64, help_text="Of what the override said.")
+    created_at = models.DateTimeField()
+
+    objects = DecisionQuerySet.as_manager()
+
+    class Meta:
+        db_table = "governance_override_decisions"
+        base_manager_name = "objects"
+        ordering = ["revision"]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.decided_by}: {self.kind} at revision {self.revision}"
+
+    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UngovernedWrite("Decisions are append-only and written by the verbs of overrides.approvals alone.")
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UngovernedWrite("Decisions are append-only: nobody deletes one.")
 
 
 class OverrideUserGrant(UserGrant):

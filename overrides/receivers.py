@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from audit import triggers
 from audit.changes import register_check
 from audit.facts import register_facts
+from overrides.decisions import check_overrides
 from overrides.governance import check_governance
-from overrides.models import GovernanceRuleOverride
+from overrides.models import GovernanceRuleOverride, OverrideDecision
 
 
 def connect() -> None:
     """Register with the kernel."""
+    register_check(check_overrides)
     register_check(check_governance)
+    triggers.protect(OverrideDecision._meta.db_table, OverrideDecision._meta.pk.column)
     register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from audit.errors import FieldError
 from overrides import conditions
-from overrides.choices import OVERRIDABLE
+from overrides.choices import OVERRIDABLE, WAIVER_FIELDS
 from rules.choices import Severity
 
 
@@ -47,10 +47,59 @@ def check_override_config(override_config: Any) -> None:
         raise ValidationError({"override_config": problems})
 
 
+def check_waiver(override_config: Any) -> None:
+    """Raise unless `override_config` names the object that a waiver is about, or nothing: then it is about all."""
+    if not isinstance(override_config, Mapping):
+        raise ValidationError({"override_config": f"A waiver is an object with any of {', '.join(WAIVER_FIELDS)}."})
+    problems = [
+        FieldError(f"A waiver does not know {name!r}. Fields: {', '.join(WAIVER_FIELDS)}.", pointer=str(name))
+        for name in override_config
+        if name not in WAIVER_FIELDS
+    ]
+    problems += [
+        FieldError("This must be text that names something.", pointer=name)
+        for name in WAIVER_FIELDS
+        if name in override_config and not (isinstance(override_config[name], str) and override_config[name].strip())
+    ]
+    if problems:
+        raise ValidationError({"override_config": problems})
+
+
+MAX_PATHS = 50
+MAX_PATH = 300  # characters
+
+
 def check_paths(paths: Any) -> None:
     """Raise unless `paths` is a list of path globs."""
-    if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
+    if not isinstance(paths, list) or not all(isinstance(path, str) and path.strip() for path in paths):
         raise ValidationError({"paths": "This must be a list of path globs such as legacy/**."})
+    if len(paths) > MAX_PATHS:
+        raise ValidationError({"paths": f"At most {MAX_PATHS} globs, these are {len(paths)}."})
+    problems = [
+        FieldError(f"A glob has {MAX_PATH} characters at most.", pointer=str(index))
+        for index, path in enumerate(paths)
+        if len(path) > MAX_PATH
+    ]
+    if problems:
+        raise ValidationError({"paths": problems})
+
+
+def find_leaves(patch: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The places that a merge patch changes: ``{"configuration": {"limit": 5}}`` → ``("configuration", "limit")``."""
+    for name, value in patch.items():
+        if isinstance(value, Mapping) and value:
+            yield from find_leaves(value, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def look_up(document: Any, path: Sequence[str]) -> Any:
+    """The value at `path`, or None where there is none."""
+    for name in path:
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(name)
+    return document
 
 
 APPLIES_TO = ("entity_types", "change_types")

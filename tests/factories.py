@@ -7,13 +7,16 @@ from itertools import count
 from typing import Any
 
 from django.contrib.auth.models import Group, User
+from django.db import models
 from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
+from audit.changes import Origin, originating
 from audit.exchange import FORMAT
 from governance_config.models import Preset
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides import approvals
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from plugins.services import sync_plugins
@@ -69,8 +72,14 @@ def make_assignment(rule: AnalysisRule, persona: Persona, **fields: Any) -> Pers
     return assignment
 
 
+BOOKKEPT = ("status", "enabled", "approved_by", "approval_count", "break_glass", "needs_review", "self_approved")
+
+
 def make_override(rule_name: str = "rule", **fields: Any) -> GovernanceRuleOverride:
-    """A stored override that is proposed and not in force."""
+    """A stored override that is proposed and not in force.
+
+    One that `fields` put in force is written past the models, which would ask for its approvals: see `make_approved`.
+    """
     values: dict[str, Any] = {
         "override_config": {"severity": "low"},
         "reason": "Legacy code until it is gone.",
@@ -78,9 +87,47 @@ def make_override(rule_name: str = "rule", **fields: Any) -> GovernanceRuleOverr
         "created_by": "requester",
         "expires_at": timezone.now() + timedelta(days=30),
     }
-    override = GovernanceRuleOverride(rule_name=rule_name, **{**values, **fields})
+    values = {**values, **fields}
+    decided = {name: values.pop(name) for name in BOOKKEPT if name in values}
+    waiting = decided["status"] in ("draft", "proposed")
+    override = GovernanceRuleOverride(
+        rule_name=rule_name, status=decided["status"] if waiting else "proposed", **values
+    )
     override.save()
+    if not waiting or len(decided) > 1:
+        models.QuerySet(GovernanceRuleOverride).filter(pk=override.pk).update(**decided)
+        override = GovernanceRuleOverride.objects.get(pk=override.pk)
     return override
+
+
+def acting(user: User) -> Any:
+    """Everything inside is done by `user`."""
+    return originating(Origin(source="system", user=user))
+
+
+def make_request(rule: AnalysisRule | None = None, *, by: User | None = None, **fields: Any) -> GovernanceRuleOverride:
+    """An override that `by`, a rule editor, has asked for."""
+    user = by or make_user("rule editor")
+    values: dict[str, Any] = {
+        "rule_name": fields.get("rule_name") or (rule or make_rule()).name,
+        "override_config": {"severity": "low"},
+        "reason": "Legacy code until it is gone.",
+        "expires_at": timezone.now() + timedelta(days=30),
+    }
+    with acting(user):
+        return approvals.request(user=user, **{**values, **fields})
+
+
+def approve(override: GovernanceRuleOverride, *, by: User | None = None) -> GovernanceRuleOverride:
+    """`override` after one more approval."""
+    user = by or make_user("override approver")
+    with acting(user):
+        return approvals.approve(override=override, user=user, comment="Agreed.")
+
+
+def make_approved(rule: AnalysisRule | None = None, **fields: Any) -> GovernanceRuleOverride:
+    """An override that was asked for and approved as people do it."""
+    return approve(make_request(rule, **fields))
 
 
 def make_governance_rule(name: str = "no-info", **fields: Any) -> GovernanceRule:
@@ -103,6 +150,13 @@ def make_preset(name: str = "kept", **fields: Any) -> Preset:
     preset = Preset(name=name, **{**values, **fields})
     preset.save()
     return preset
+
+
+def make_policy(severity: str = "high", **fields: Any) -> ApprovalPolicy:
+    """A stored approval policy that asks for two people."""
+    policy = ApprovalPolicy(severity=severity, **{"approvals": 2, **fields})
+    policy.save()
+    return policy
 
 
 def make_user(role: str | None = None, *, superuser: bool = False, **fields: Any) -> User:

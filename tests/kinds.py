@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.governed import GovernedModel
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
-from tests.factories import make_assignment, make_governance_rule, make_override, make_persona, make_plugins, make_rule
+from tests.factories import (
+    make_assignment,
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_plugins,
+    make_policy,
+    make_rule,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,14 @@ KINDS = [
         "governance_rule_created",
         "governance_rule_updated",
         "governance_rule_deleted",
+    ),
+    Kind(
+        ApprovalPolicy,
+        make_policy,
+        {"approvals": 3},
+        "approval_policy_created",
+        "approval_policy_updated",
+        "approval_policy_deleted",
     ),
     Kind(
         GovernanceRuleOverride,

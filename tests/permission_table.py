@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 VIEWER, RULES, PLUGINS, PERSONAS, APPROVER, AUDITOR, ADMIN = ROLES = (
@@ -44,6 +45,7 @@ class Row:
     unseen: int = 404
     anonymous: int = 401
     public: bool = False
+    superuser: int = 0  # by default, what those get who may
     grant: str | None = None
     """The right on the object of the path that opens this to whoever holds it on that object alone, beside the right to
     view it; "" where rights on single objects open nothing. Rows on kinds with such rights must say."""
@@ -54,6 +56,8 @@ class Row:
             return self.status
         if caller == ANONYMOUS:
             return self.anonymous
+        if caller == SUPERUSER and self.superuser:
+            return self.superuser
         if caller in self.may or caller == SUPERUSER:
             return self.status
         return self.refused if caller in self.seen_by else self.unseen
@@ -77,6 +81,13 @@ GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No
 GRANT = {"entity_type": "analysis_rule", "entity_id": "{rule}", "user": "leaver", "permission": "view"}
 ACCOUNT = {"username": "newcomer", "password": "quite another long sentence"}
 CONFIG = "/api/v1/config"
+OVERRIDES = f"{CONFIG}/governance-overrides"
+OVERRIDE = {
+    "rule_name": "example",
+    "override_config": {"severity": "low"},
+    "reason": "Legacy code until it is gone.",
+    "expires_at": (datetime.now(UTC) + timedelta(days=30)).isoformat(),
+}
 REVIEWS = "/api/v1/reviews"
 API = [
     read(f"{CONFIG}/analysis-rules"),
@@ -126,8 +137,25 @@ API = [
     Row("PUT", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}, grant="change"),
     Row("PATCH", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), body={"message": "No."}, grant="change"),
     Row("DELETE", f"{CONFIG}/governance-rules/{{governance_rule}}", (ADMIN,), 204, grant="delete"),
-    read(f"{CONFIG}/governance-overrides"),
-    read(f"{CONFIG}/governance-overrides/{{override}}", one=True),
+    read(f"{CONFIG}/approval-policies"),
+    Row("POST", f"{CONFIG}/approval-policies", (ADMIN,), 201, {"severity": "low", "approvals": 3}, unseen=403),
+    read(f"{CONFIG}/approval-policies/{{policy}}"),
+    Row("PUT", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), body={"approvals": 3}, unseen=403),
+    Row("PATCH", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), body={"approvals": 3}, unseen=403),
+    Row("DELETE", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), 204, unseen=403),
+    read(f"{OVERRIDES}"),
+    read(f"{OVERRIDES}/backlog"),
+    read(f"{OVERRIDES}/{{override}}", one=True),
+    Row("POST", OVERRIDES, (RULES, ADMIN), 201, OVERRIDE, unseen=403),
+    Row("PUT", f"{OVERRIDES}/{{override}}", (RULES, ADMIN), body={"reason": "Until May."}),
+    Row("PATCH", f"{OVERRIDES}/{{override}}", (RULES, ADMIN), body={"reason": "Until May."}),
+    Row("POST", f"{OVERRIDES}/{{draft}}/propose", (RULES, ADMIN), body={"comment": "Please."}),
+    Row("POST", f"{OVERRIDES}/{{override}}/approve", (APPROVER, ADMIN), body={"comment": "Yes."}),
+    Row("POST", f"{OVERRIDES}/{{override}}/reject", (APPROVER, ADMIN), body={"comment": "No."}),
+    # Nobody takes back what somebody else has asked for.
+    Row("POST", f"{OVERRIDES}/{{override}}/withdraw", (), body={"comment": "No."}, superuser=403),
+    Row("POST", f"{OVERRIDES}/{{active}}/revoke", (APPROVER, ADMIN), body={"comment": "Over."}),
+    Row("POST", f"{OVERRIDES}/{{emergency}}/confirm", (APPROVER, ADMIN), body={"comment": "Right."}),
     read(f"{CONFIG}/audit-trail", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/audit-trail/1", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/configuration"),
@@ -249,6 +277,7 @@ ADMIN_PAGES = [
         actions=offer("end", "delete_selected", to=(PERSONAS, ADMIN)),
     ),
     Pages("overrides.governanceruleoverride", "override", ROLES),
+    Pages("overrides.approvalpolicy", "policy", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
     Pages(
         *("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
         actions=offer("enable", "disable", "delete_selected", to=(ADMIN,)),

@@ -24,6 +24,7 @@ from tests.factories import (
     make_override,
     make_persona,
     make_plugins,
+    make_policy,
     make_preset,
     make_rule,
     make_user,
@@ -71,6 +72,7 @@ def test_every_page_of_every_model_opens(browser):
     rule = make_rule()
     make_override(rule.name)
     make_governance_rule()
+    make_policy()
     for plugin in Plugin.objects.all():
         check_health(plugin)
     make_session()

@@ -12,7 +12,7 @@ from django.test import Client
 from audit.governed import GovernedModel, governed_models
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
@@ -21,9 +21,10 @@ from tests.factories import (
     api_client,
     make_assignment,
     make_governance_rule,
-    make_override,
     make_persona,
     make_plugins,
+    make_policy,
+    make_request,
     make_rule,
     make_user,
 )
@@ -112,13 +113,23 @@ ENTRIES = [
         "persona_unassigned",
     ),
     Entry(
+        ApprovalPolicy,
+        make_policy,
+        lambda policy: f"{CONFIG}/approval-policies/{policy.pk}",
+        {"approvals": 3},
+        {"approvals": "3"},
+        {"approvals": 3},
+        "approval_policy_updated",
+        "approval_policy_deleted",
+    ),
+    Entry(
         GovernanceRuleOverride,
-        make_override,
+        make_request,
         lambda override: f"{CONFIG}/governance-overrides/{override.pk}",
+        {"reason": "Until the rewrite."},
         None,
-        None,
-        {},
-        "",
+        {"reason": "Until the rewrite."},
+        "override_updated",
         None,
         api_delete=False,
     ),

@@ -27,10 +27,12 @@ from rules.models import AnalysisRule
 from tests.admin_client import address, errors, sign_in, submit
 from tests.factories import (
     api_client,
+    approve,
     build_rule,
     make_governance_rule,
     make_override,
     make_persona,
+    make_request,
     make_rule,
     make_user,
 )
@@ -253,22 +255,32 @@ class TestShippedRules:
     @pytest.mark.parametrize(
         "change", [{"enabled": False}, {"severity": "low"}, {"rule_type": "style"}, {"exclude_patterns": ["."]}]
     )
-    def test_weakening_a_critical_security_rule_is_warned_of(self, client, starter, change):
-        (said,) = client.put(f"{RULES}/{starter.pk}", change).json()["warnings"]
-        assert "critical-security-rules-stay" in said
-        assert ConfigurationAuditLog.objects.first().warnings == [said]
+    def test_weakening_a_critical_security_rule_takes_a_waiver(self, client, starter, change):
+        problem = expect_problem(client.put(f"{RULES}/{starter.pk}", change), 409, "conflict")
+        assert "critical-security-rules-stay" in problem["detail"] and "approved waiver" in problem["detail"]
+        waive("critical-security-rules-stay", starter)
+        assert client.put(f"{RULES}/{starter.pk}", change).status_code == 200
 
-    def test_so_is_deleting_it(self, client, starter):
+    def test_so_does_deleting_it(self, client, starter):
+        expect_problem(client.delete(f"{RULES}/{starter.pk}"), 409, "conflict")
+        waive("critical-security-rules-stay", starter)
         assert client.delete(f"{RULES}/{starter.pk}").status_code == 204
-        (said,) = ConfigurationAuditLog.objects.first().warnings
-        assert "critical-security-rules-stay" in said
+
+    def test_a_waiver_for_it_takes_two_people_and_covers_no_other_rule(self, client, starter):
+        waiver = waive("critical-security-rules-stay", starter)
+        assert waiver.decisions.filter(kind="approved").count() == 2
+        other = AnalysisRule.objects.filter(severity="critical", rule_type="security", enabled=True).last()
+        expect_problem(client.put(f"{RULES}/{other.pk}", {"enabled": False}), 409, "conflict")
 
     def test_its_words_may_be_changed(self, client, starter):
         assert "warnings" not in client.put(f"{RULES}/{starter.pk}", {"message": "Replace this key."}).json()
 
-    def test_switching_off_a_plugin_that_enabled_rules_need_is_warned_of(self, client, starter):
-        (said,) = client.post(f"{PLUGINS}/secrets/toggle", {"enabled": False}).json()["warnings"]
-        assert "needed-plugins-stay-on" in said
+    def test_switching_off_a_plugin_that_enabled_rules_need_takes_a_waiver(self, client, starter):
+        off = {"enabled": False}
+        problem = expect_problem(client.post(f"{PLUGINS}/secrets/toggle", off), 409, "conflict")
+        assert "needed-plugins-stay-on" in problem["detail"]
+        waive("needed-plugins-stay-on", Plugin.objects.get(name="secrets"))
+        assert client.post(f"{PLUGINS}/secrets/toggle", off).status_code == 200
 
     def test_the_last_persona_of_an_enabled_rule_stays(self, client, starter):
         assignment = PersonaRuleAssignment.objects.get(rule=starter, is_active=True)
@@ -288,6 +300,18 @@ class TestShippedRules:
     def test_a_new_rule_gets_its_persona_before_it_is_judged(self, client, starter):
         make_persona("late", rule_types=[])
         assert client.post(RULES, {**yaml.safe_load(NEW)}).status_code == 201
+
+
+def waive(governance_rule: str, item: AnalysisRule | Plugin) -> GovernanceRuleOverride:
+    """A waiver for one object, asked for and approved by as many people as that takes."""
+    override = make_request(
+        rule_name=governance_rule,
+        target_type="governance_rule",
+        override_config={"entity_type": item.entity_type, "entity_name": item.name},
+    )
+    while override.status == "proposed":
+        override = approve(override)
+    return override
 
 
 NEW = """

@@ -16,7 +16,15 @@ from overrides.models import GovernanceRule, GovernanceRuleOverride
 from personas.models import PersonaRuleAssignment
 from reviews.models import CopilotPrompt, ReviewSession, TrackedFinding
 from rules.models import AnalysisRule
-from tests.factories import api_client, make_governance_rule, make_override, make_persona, make_rule, make_user
+from tests.factories import (
+    api_client,
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_policy,
+    make_rule,
+    make_user,
+)
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 CONFIG = "/api/v1/config"
@@ -26,7 +34,10 @@ RULE_FILTERS = "rule_type severity min_severity enabled plugin persona tag statu
 PLUGIN = "name title version enabled configuration configuration_schema requires required_by health"
 PERSONA = "name title description voice rule_types assignment_count assignments version"
 GOVERNANCE_RULE = "name title applies_to condition message enforcement enabled examples version"
-OVERRIDE = "rule_name target_type override_config paths reason expires_at status approved_by approvals decisions"
+OVERRIDE = """rule_name target_type override_config original_config paths reason expires_at status created_by
+    approved_by approvals decisions break_glass needs_review in_force version"""
+OVERRIDE_FILTERS = "status rule_name created_by approved_by expires_before waiting_for_me break_glass needs_review"
+POLICY = "id severity approvals max_days version"
 CHANGE = """revision change_type entity_type entity_id entity_name old_config new_config changed_by actor_kind
     change_reason source batch ip_address user_agent created_at"""
 CHANGE_FILTERS = "filter_type entity_type entity_id changed_by batch since until before"
@@ -77,8 +88,25 @@ PROMISES = [
     (f"{CONFIG}/governance-rules/{{id}}", "put", 200, GOVERNANCE_RULE, ""),
     (f"{CONFIG}/governance-rules/{{id}}", "patch", 200, GOVERNANCE_RULE, ""),
     (f"{CONFIG}/governance-rules/{{id}}", "delete", 204, "", ""),
-    (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, LIST),
-    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, OVERRIDE, ""),
+    (f"{CONFIG}/approval-policies", "get", 200, POLICY, LIST),
+    (f"{CONFIG}/approval-policies", "post", 201, POLICY, ""),
+    (f"{CONFIG}/approval-policies/{{id}}", "get", 200, POLICY, ""),
+    (f"{CONFIG}/approval-policies/{{id}}", "put", 200, POLICY, ""),
+    (f"{CONFIG}/approval-policies/{{id}}", "patch", 200, POLICY, ""),
+    (f"{CONFIG}/approval-policies/{{id}}", "delete", 204, "", ""),
+    (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, f"{LIST} {OVERRIDE_FILTERS}"),
+    (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts", ""),
+    (
+        *(f"{CONFIG}/governance-overrides/backlog", "get", 200),
+        *("waiting waiting_for_me oldest expiring_soon expired to_review", ""),
+    ),
+    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, f"{OVERRIDE} required conflicts", ""),
+    (f"{CONFIG}/governance-overrides/{{id}}", "put", 200, OVERRIDE, ""),
+    (f"{CONFIG}/governance-overrides/{{id}}", "patch", 200, OVERRIDE, ""),
+    *(
+        (f"{CONFIG}/governance-overrides/{{id}}/{verb}", "post", 200, OVERRIDE, "")
+        for verb in ("propose", "approve", "reject", "withdraw", "revoke", "confirm")
+    ),
     (f"{CONFIG}/audit-trail", "get", 200, CHANGE, f"limit {CHANGE_FILTERS}"),
     (f"{CONFIG}/audit-trail/{{revision}}", "get", 200, CHANGE, ""),
     (
@@ -143,6 +171,12 @@ BODIES = [
     (f"{CONFIG}/plugins/{{name}}/toggle", "post", "enabled"),
     (f"{CONFIG}/personas", "post", "name title description voice rule_types"),
     (f"{CONFIG}/personas/assign", "put", "rule_id rule_name persona_name assignment_reason confidence_score"),
+    (
+        *(f"{CONFIG}/governance-overrides", "post"),
+        "rule_name target_type override_config paths reason expires_at draft break_glass change_reason",
+    ),
+    (f"{CONFIG}/governance-overrides/{{id}}", "patch", "override_config paths reason expires_at"),
+    (f"{CONFIG}/governance-overrides/{{id}}/approve", "post", "comment version"),
     (f"{CONFIG}/ui-state/{{component}}", "put", "configuration"),
     (f"{CONFIG}/import", "post", "document mode planned_at change_reason"),
     (f"{CONFIG}/presets", "post", "name title description"),
@@ -283,6 +317,7 @@ def test_every_answer_is_what_is_described(document, administrator):
         f"{CONFIG}/personas/{{name}}": "security",
         f"{CONFIG}/personas/assignments/{{id}}": PersonaRuleAssignment.objects.get().pk,
         f"{CONFIG}/governance-rules/{{id}}": GovernanceRule.objects.get().pk,
+        f"{CONFIG}/approval-policies/{{id}}": make_policy().pk,
         f"{CONFIG}/governance-overrides/{{id}}": GovernanceRuleOverride.objects.get().pk,
         f"{CONFIG}/audit-trail/{{revision}}": 1,
         f"{CONFIG}/presets/{{name}}": "strict",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, get_resolver, reverse
+from django.utils import timezone
 
 from audit.governed import GovernedModel, governed_models
 from audit.models import ConfigurationAuditLog
@@ -25,10 +27,13 @@ from plugins.models import Plugin
 from tests.admin_client import said
 from tests.factories import (
     api_client,
+    make_approved,
     make_governance_rule,
     make_override,
     make_persona,
+    make_policy,
     make_preset,
+    make_request,
     make_rule,
     make_user,
 )
@@ -58,14 +63,22 @@ def examples() -> dict[str, Any]:
     """One object of each kind, by the name that the table uses."""
     make_persona("security")
     idle = make_persona("idle", rule_types=[])
-    rule = make_rule()
+    rule = make_rule(name="example")
+    emergency = make_request(
+        rule, by=make_user("administrator"), break_glass=True, reason="Every build fails on false findings.",
+        expires_at=timezone.now() + timedelta(hours=1),
+    )  # fmt: skip
     before, session, finding = make_session(), make_session(), make_finding(rule_name=rule.name)
     return {
         "rule": rule,
         "plugin": Plugin.objects.get(name="secrets"),
         "idle": idle,
         "assignment": PersonaRuleAssignment.objects.get(),
-        "override": make_override(rule.name),
+        "override": make_request(rule),
+        "draft": make_request(rule, draft=True),
+        "active": make_approved(rule),
+        "emergency": emergency,
+        "policy": make_policy("info"),
         "governance_rule": make_governance_rule(),
         "before": before,
         "session": session,

@@ -4,11 +4,11 @@ from audit import triggers
 
 
 def install(apps, schema_editor):
-    triggers.install(schema_editor.connection)
+    triggers.install(schema_editor.connection, triggers.JOURNAL)
 
 
 def lift(apps, schema_editor):
-    triggers.lift(schema_editor.connection)
+    triggers.lift(schema_editor.connection, triggers.JOURNAL)
 
 
 class Migration(migrations.Migration):

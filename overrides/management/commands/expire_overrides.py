@@ -1,0 +1,21 @@
+"""Write down which overrides have ended by the clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from audit.commands import GovernedCommand
+from overrides.approvals import expire_due
+
+
+class Command(GovernedCommand):
+    help = (
+        "Write down which overrides have ended by the clock. Nothing depends on it: reviews and governance rules look "
+        "at the clock themselves; the journal and lists tell it from then on."
+    )
+
+    def act(self, user: Any, **options: Any) -> None:
+        ended = expire_due()
+        self.tell(f"{len(ended)} override{'' if len(ended) == 1 else 's'} ended.")
+        for override in ended:
+            self.tell(f"  {override.pk} {override.rule_name}")

@@ -1,0 +1,186 @@
+"""What does an override stand on? The rule that it is about, as it is now: what it weighs, and what has moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from audit.errors import FieldError, StateConflict
+from audit.governed import GovernedModel, merge_errors
+from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, TargetType
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
+from overrides.validation import find_leaves, look_up, merge_patch
+from rules.choices import Severity
+from rules.models import AnalysisRule
+from rules.validation import check_content
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What an override needs, because of how bad the findings are that it is about."""
+
+    severity: str
+    approvals: int
+    max_days: int
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A field that the override changes, and that was changed in the rule since."""
+
+    path: tuple[str, ...]
+    original: Any
+    override: Any
+    current: Any
+
+    @property
+    def field(self) -> str:
+        """``configuration.limit``."""
+        return ".".join(self.path)
+
+    def document(self) -> dict[str, Any]:
+        """As it is told to a client."""
+        return {
+            "field": self.field,
+            "original": self.original,
+            "override": self.override,
+            "current": self.current,
+        }
+
+
+class OverrideConflict(StateConflict):
+    """The rule was changed where the override changes it, since the override was asked for (HTTP 409)."""
+
+    def __init__(self, override: GovernanceRuleOverride, conflicts: Sequence[Conflict]) -> None:
+        told = "; ".join(
+            f"{each.field}: {each.original!r} when it was asked for, {each.override!r} by the override, "
+            f"{each.current!r} now"
+            for each in conflicts
+        )
+        super().__init__(
+            f"{override.rule_name} was changed since this was asked for. {told}. Propose it again, or edit it: it is "
+            "then compared with the rule as it is now, and approved anew.",
+            code="conflict",
+        )
+        self.conflicts = list(conflicts)
+
+
+def find_target(override: GovernanceRuleOverride) -> GovernedModel | None:
+    """The rule that `override` is about, or None."""
+    model = GovernanceRule if override.target_type == TargetType.GOVERNANCE_RULE else AnalysisRule
+    return model.objects.filter(name=override.rule_name).first()
+
+
+def require_target(override: GovernanceRuleOverride) -> GovernedModel:
+    """The rule that `override` is about. Raises `ValidationError` at `rule_name` if there is none."""
+    target = find_target(override)
+    if target is None:
+        what = TargetType(override.target_type).label.lower()
+        raise ValidationError({"rule_name": f"There is no {what} {override.rule_name!r}."})
+    return target
+
+
+def check_patch(override: GovernanceRuleOverride, target: GovernedModel) -> None:
+    """Raise unless the rule would still be a valid one under the override.
+
+    Its examples are not run: they prove the rule as it is, and what an override allows may be just what they show.
+    """
+    if not isinstance(target, AnalysisRule):
+        return
+    patched = apply_patch(override, target)
+    names = {field.name for field in target._meta.concrete_fields}
+    problems = []
+    try:
+        patched.clean_fields(exclude=names - set(override.override_config))
+    except ValidationError as error:
+        problems.append(error)
+    try:
+        check_content(patched.spec(), examples=target.examples, enabled=False)
+    except ValidationError as error:
+        problems.append(error)
+    if problems:
+        raise ValidationError({"override_config": _move_below(merge_errors(problems))})
+
+
+def apply_patch(override: GovernanceRuleOverride, target: AnalysisRule) -> AnalysisRule:
+    """The rule as it is under the override; not stored."""
+    values = merge_patch({name: getattr(target, name) for name in OVERRIDABLE}, override.override_config)
+    patched = AnalysisRule(**{field.attname: getattr(target, field.attname) for field in target._meta.concrete_fields})
+    for name, value in values.items():
+        setattr(patched, name, value)
+    return patched
+
+
+def _move_below(error: ValidationError) -> list[ValidationError]:
+    """What is wrong with the patched rule, as places of the patch."""
+    return [
+        FieldError(
+            " ".join(item.messages),
+            pointer="/".join(filter(None, (name.replace("__all__", ""), getattr(item, "pointer", "")))),
+            code=item.code or "invalid",
+        )
+        for name, items in error.error_dict.items()
+        for item in items
+    ]
+
+
+def find_conflicts(override: GovernanceRuleOverride, target: GovernedModel) -> list[Conflict]:
+    """Where the override touches the rule and the rule has moved since `original_config` was taken."""
+    original, current = override.original_config, target.document()
+    patch: Mapping[str, Any] = override.override_config
+    if override.target_type == TargetType.GOVERNANCE_RULE:
+        places = [((name,), None) for name in JUDGING_FIELDS]
+    else:
+        places = [(path, look_up(patch, path)) for path in find_leaves(patch)]
+    return [
+        Conflict(path, look_up(original, path), wanted, look_up(current, path))
+        for path, wanted in places
+        if look_up(original, path) != look_up(current, path)
+    ]
+
+
+def find_requirement(override: GovernanceRuleOverride) -> Requirement:
+    """What the policy asks: by the severity of the rule as it is, or as the override makes it, whichever is worse.
+
+    A waiver weighs what the analysis rule weighs that it is about; one that is not limited to a rule weighs most.
+    """
+    return read_requirement(weigh(override))
+
+
+def weigh(override: GovernanceRuleOverride) -> str:
+    """The severity that decides how many approve."""
+    if override.target_type == TargetType.GOVERNANCE_RULE:
+        rule = _find_waived_rule(override.override_config)
+        return rule.severity if rule is not None else Severity.CRITICAL
+    target = find_target(override)
+    severities = [
+        *([target.severity] if isinstance(target, AnalysisRule) else []),
+        override.original_config.get("severity"),
+        override.override_config.get("severity"),
+    ]
+    known = [Severity(each) for each in severities if each in Severity.values]
+    return max(known, key=lambda each: each.rank, default=Severity.CRITICAL)
+
+
+def _find_waived_rule(wanted: Mapping[str, Any]) -> AnalysisRule | None:
+    """The one analysis rule that a waiver is about, or None."""
+    if wanted.get("entity_type") != AnalysisRule.entity_type:
+        return None
+    rules = AnalysisRule.objects.all()
+    if "entity_name" in wanted:
+        rules = rules.filter(name=wanted["entity_name"])
+    if "entity_id" in wanted:
+        rules = rules.filter(pk=wanted["entity_id"]) if str(wanted["entity_id"]).isdecimal() else rules.none()
+    return rules.first() if set(wanted) & {"entity_name", "entity_id"} else None
+
+
+def read_requirement(severity: str) -> Requirement:
+    """What the policy asks for rules of a severity; without a row, its own defaults."""
+    policy = ApprovalPolicy.objects.filter(severity=severity).first()
+    if policy is None:
+        usual = ApprovalPolicy.STRICT if severity == Severity.CRITICAL else ApprovalPolicy.USUAL
+        return Requirement(severity, usual, ApprovalPolicy.MAX_DAYS)
+    return Requirement(severity, policy.approvals, policy.max_days)
