@@ -9,7 +9,8 @@ from audit.api import ChangeViewSet, RollbackView
 from governance_config.access import MeView, TokenView
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
 from governance_config.ui_state import UiStateViewSet
-from overrides.api import ConfigurationView, ExportView, GovernanceRuleViewSet, OverrideViewSet
+from overrides.api import ExportView, GovernanceRuleViewSet, OverrideViewSet
+from overrides.configuration_api import ConfigurationView
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
 from reviews.api import (
