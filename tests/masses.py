@@ -64,7 +64,8 @@ def fill_journal(count: int) -> None:
 def build_changes(revision: int, count: int) -> Iterator[ConfigurationAuditLog]:
     """`count` unsaved journal rows after `revision`, without their hashes; ten make a batch."""
     document = {"title": "No eval", "severity": "high", "enabled": True, "message": "eval runs whatever it is given."}
-    now, batch = timezone.now(), uuid.uuid4()
+    # Three years ago, then a change each minute and a half.
+    start, batch = timezone.now() - timedelta(days=3 * 365), uuid.uuid4()
     for number in range(revision + 1, revision + count + 1):
         change_type, entity_type = KINDS[0] if number % 10 else KINDS[1 + number // 10 % 2]
         batch = uuid.uuid4() if number % 10 == 0 else batch
@@ -84,7 +85,7 @@ def build_changes(revision: int, count: int) -> Iterator[ConfigurationAuditLog]:
             batch=batch,
             ip_address="192.0.2.1",
             user_agent="bench",
-            created_at=now + timedelta(microseconds=number),
+            created_at=start + timedelta(seconds=90 * number),
         )
 
 
