@@ -77,7 +77,10 @@ class ConfigurationAuditLog(models.Model):
         indexes = [
             models.Index(fields=["change_type", "-revision"], name="audit_change_type"),
             models.Index(fields=["entity_type", "entity_id", "-revision"], name="audit_entity"),
+            models.Index(fields=["entity_type", "-revision"], name="audit_entity_type"),
+            models.Index(fields=["entity_id", "-revision"], name="audit_entity_id"),
             models.Index(fields=["changed_by", "-revision"], name="audit_changed_by"),
+            models.Index(fields=["changed_by", "change_type", "-revision"], name="audit_changed_by_type"),
             models.Index(fields=["batch", "-revision"], name="audit_batch"),
             models.Index(fields=["created_at", "-revision"], name="audit_created_at"),
         ]

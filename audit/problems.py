@@ -47,6 +47,7 @@ KINDS = {
     "not-found": Kind(404, "There is no such thing", "It does not exist, or it is not yours to know of."),
     "method-not-allowed": Kind(405, "The method is not allowed here", "The header `Allow` lists those that are."),
     "conflict": Kind(409, "The present state forbids this", "`detail` names what stands against it."),
+    "gone": Kind(410, "That is too long ago", "Load the whole again and go on from there."),
     "stale": Kind(
         412, "The object was changed since you read it", "Read it again, repeat your change, send the present `ETag`."
     ),

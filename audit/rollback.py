@@ -242,18 +242,21 @@ def _find_cascaded(row: ConfigurationAuditLog) -> list[ConfigurationAuditLog]:
     return found
 
 
-def _refuse_middle(revision: int) -> None:
-    """A configuration as of a revision means the end of its batch: nobody has ever seen half of one."""
+def find_end(revision: int) -> int:
+    """The last revision of the batch that `revision` belongs to."""
     row = ConfigurationAuditLog.objects.filter(revision=revision).only("batch").first()
     if row is None:
-        return
+        return revision
     later = ConfigurationAuditLog.objects.filter(revision__gt=revision).order_by("revision")
     next_of_others = later.exclude(batch=row.batch).values_list("revision", flat=True).first()
-    last = (
-        next_of_others - 1
-        if next_of_others is not None
-        else (later.aggregate(last=models.Max("revision"))["last"] or revision)
-    )
+    if next_of_others is not None:
+        return next_of_others - 1
+    return later.aggregate(last=models.Max("revision"))["last"] or revision
+
+
+def _refuse_middle(revision: int) -> None:
+    """A configuration as of a revision means the end of its batch: nobody has ever seen half of one."""
+    last = find_end(revision)
     if last != revision:
         raise ValidationError(
             {"to_revision": f"Revision {revision} lies inside a change that ended with revision {last}: name that one."}

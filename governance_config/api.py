@@ -13,7 +13,8 @@ from governance_config.documentation import DocumentationView, SchemaJSONView, S
 from governance_config.exchange_api import ExportSchemaView, ImportView, PresetViewSet
 from governance_config.grants import GRANTS, GrantViewSet
 from governance_config.ui_state import UiStateViewSet
-from overrides.api import ApprovalPolicyViewSet, ConfigurationView, ExportView, GovernanceRuleViewSet
+from overrides.api import ApprovalPolicyViewSet, ExportView, GovernanceRuleViewSet
+from overrides.configuration_api import ConfigurationView
 from overrides.override_api import OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet

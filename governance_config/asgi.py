@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import warnings
 from collections.abc import Awaitable, Callable
@@ -52,3 +53,8 @@ async def live(receive: Callable[[], Awaitable[Any]], send: Any) -> None:
             await stop_relay()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+# What was imported stays: looking through it for garbage would stop a request for a tenth of a second now and then.
+gc.collect()
+gc.freeze()

@@ -166,6 +166,8 @@ class GovernanceSchema(AutoSchema):
             statuses |= {401}
         if isinstance(self.view, ReadViewSet) or self.path.endswith(GUARDED):
             statuses |= {403}
+        if self.path.endswith("/configuration"):
+            statuses |= {409, 410}
         if self._names_object:
             statuses |= {404}
         if "requestBody" in operation:

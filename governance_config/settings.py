@@ -188,8 +188,12 @@ if REDIS_URL:
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": REDIS_URL,
-            "KEY_PREFIX": "governance",
-            "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 1},
+            "KEY_PREFIX": "governance-plain",
+            "OPTIONS": {
+                "serializer": "audit.cache.PlainSerializer",
+                "socket_connect_timeout": 0.5,
+                "socket_timeout": 1,
+            },
         }
     }
 else:

@@ -16,9 +16,8 @@ from audit.listing import FlagFilter, KnownChoiceFilter
 from audit.permissions import require_holding
 from audit.problems import Entry, invalid
 from audit.serializers import GovernedSerializer, ObjectField, StrictCharField, StrictSerializer
-from audit.viewsets import ApiMixin, GovernedViewSet, read_tags
+from audit.viewsets import ApiMixin, GovernedViewSet
 from overrides.choices import Enforcement
-from overrides.effective import load_configuration
 from overrides.models import ApprovalPolicy, GovernanceRule
 
 VIEW_CONFIGURATION = "overrides.view_configuration"
@@ -116,112 +115,6 @@ class ApprovalPolicyViewSet(GovernedViewSet):
     search_fields = ("severity",)
     ordering = ("id",)
     ordering_fields = {name: name for name in ("id", "severity", "approvals", "max_days", "updated_at")}
-
-
-class PluginInForceSerializer(serializers.Serializer):
-    """A plugin, its switch and settings; secrets as `{"set": true}`."""
-
-    name = serializers.CharField()
-    enabled = serializers.BooleanField()
-    configuration = ObjectField()
-    version = serializers.IntegerField()
-
-
-class RuleInForceSerializer(serializers.Serializer):
-    """An enabled rule with what overrides change in it."""
-
-    id = serializers.IntegerField()
-    name = serializers.CharField()
-    title = serializers.CharField()
-    description = serializers.CharField()
-    rule_type = serializers.CharField()
-    severity = serializers.CharField()
-    plugin = serializers.CharField()
-    configuration = ObjectField()
-    file_types = serializers.ListField(child=serializers.CharField())
-    file_patterns = serializers.ListField(child=serializers.CharField())
-    exclude_patterns = serializers.ListField(child=serializers.CharField())
-    message = serializers.CharField()
-    remediation = serializers.CharField()
-    references = serializers.ListField(child=serializers.CharField())
-    tags = serializers.ListField(child=serializers.CharField())
-    status = serializers.CharField()
-    suppressible = serializers.BooleanField()
-    enabled = serializers.BooleanField()
-    version = serializers.IntegerField()
-    personas = serializers.ListField(child=serializers.CharField())
-    overridden_by = serializers.ListField(child=serializers.IntegerField())
-
-
-class PersonaInForceSerializer(serializers.Serializer):
-    """A persona."""
-
-    name = serializers.CharField()
-    title = serializers.CharField()
-    description = serializers.CharField()
-    voice = serializers.CharField()
-    rule_types = serializers.ListField(child=serializers.CharField())
-    version = serializers.IntegerField()
-
-
-class AssignmentInForceSerializer(serializers.Serializer):
-    """A persona speaks for a rule."""
-
-    rule = serializers.CharField()
-    persona = serializers.CharField()
-    confidence_score = serializers.FloatField()
-    assignment_reason = serializers.CharField(allow_null=True)
-
-
-class OverrideInForceSerializer(serializers.Serializer):
-    """An override in force; with `paths` it counts only there, and is not part of the rule above."""
-
-    id = serializers.IntegerField()
-    rule_name = serializers.CharField()
-    override_config = ObjectField()
-    paths = serializers.ListField(child=serializers.CharField())
-    approved_by = serializers.CharField()
-    expires_at = serializers.DateTimeField()
-
-
-class ConfigurationSerializer(serializers.Serializer):
-    """The configuration in force, whole and at one revision."""
-
-    revision = serializers.IntegerField()
-    evaluated_at = serializers.DateTimeField()
-    valid_until = serializers.DateTimeField(allow_null=True, help_text="When the next override lapses.")
-    rules = RuleInForceSerializer(many=True)
-    plugins = PluginInForceSerializer(many=True)
-    personas = PersonaInForceSerializer(many=True)
-    assignments = AssignmentInForceSerializer(many=True)
-    overrides = OverrideInForceSerializer(many=True)
-
-
-class ConfigurationView(ApiMixin, APIView):
-    """The configuration in force."""
-
-    query_parameters: ClassVar[dict[str, list[str]]] = {"get": ["since", "revision"], "head": ["since", "revision"]}
-
-    @extend_schema(responses=ConfigurationSerializer)
-    def get(self, request: Request) -> HttpResponse:
-        """Everything that a review obeys now. With `If-None-Match` the answer is 304 while nothing has changed."""
-        require_holding(request.user, VIEW_CONFIGURATION)
-        asked = [name for name in ("since", "revision") if name in request.query_params]
-        if asked:
-            raise invalid(*(Entry(f"/{name}", f"{name} is not offered yet.", "not_offered") for name in asked))
-        configuration = load_configuration()
-        headers = {"ETag": configuration.etag}
-        if matches(request.headers.get("If-None-Match"), configuration.etag):
-            unchanged = HttpResponse(status=304, headers=headers)
-            del unchanged["Content-Type"]
-            return unchanged
-        return HttpResponse(configuration.body, content_type="application/json", headers=headers)
-
-
-def matches(header: str | None, etag: str) -> bool:
-    """Whether `If-None-Match` names `etag`; comparison is weak (RFC 9110)."""
-    tags = read_tags(header) if header else []
-    return tags == ["*"] or etag in [each.removeprefix("W/") for each in tags]
 
 
 class ExportView(ApiMixin, APIView):

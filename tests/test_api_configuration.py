@@ -8,8 +8,9 @@ import yaml
 from django.db import models
 from django.utils import timezone
 
+from overrides.effective import load_configuration
 from tests.factories import api_client, make_override, make_persona, make_rule, make_user
-from tests.rest import CONFIG, RULES, expect_problem, names, revision
+from tests.rest import CONFIG, NEW_RULE, RULES, expect_problem, names, revision
 
 pytestmark = pytest.mark.django_db
 CONFIGURATION = f"{CONFIG}/configuration"
@@ -65,11 +66,104 @@ def test_an_empty_configuration_is_an_answer_too(viewer):
     assert json.loads(response.content)["rules"] == []
 
 
-def test_older_configurations_are_not_offered_yet(viewer):
-    for name in ("since", "revision"):
-        body = expect_problem(viewer.get(f"{CONFIGURATION}?{name}=1"), 400, "invalid", f"#/{name}")
-        assert "not offered yet" in body["detail"]
+def test_what_changed_since_a_revision_is_told_alone(viewer):
+    make_persona("security")
+    rule, gone = make_rule(severity="low"), make_rule()
+    make_rule()
+    before = json.loads(viewer.get(CONFIGURATION).content)
+    editor = api_client(make_user("administrator"))
+    editor.patch(f"{RULES}/{rule.pk}", {"severity": "critical"})
+    editor.delete(f"{RULES}/{gone.pk}")
+    response = viewer.get(f"{CONFIGURATION}?since={before['revision']}")
+    assert response.status_code == 200
+    assert response["Content-Type"] == "application/json"
+    delta = json.loads(response.content)
+    assert (delta["since"], delta["revision"], delta["epoch"]) == (before["revision"], revision(), before["epoch"])
+    assert [(item["name"], item["severity"]) for item in delta["changed"]["rules"]] == [(rule.name, "critical")]
+    assert delta["removed"]["rules"] == [gone.name]
+    assert delta["removed"]["assignments"] == [{"rule": gone.name, "persona": "security"}]
+    assert delta["changed"]["plugins"] == delta["changed"]["personas"] == delta["changed"]["overrides"] == []
+
+
+def test_a_delta_tells_of_overrides_that_lapsed(viewer, monkeypatch):
+    rule = make_rule()
+    override = make_override(rule.name, status="active", enabled=True, approved_by="chief")
+    at = json.loads(viewer.get(CONFIGURATION).content)["revision"]
+    moment = override.expires_at + timedelta(seconds=1)
+    monkeypatch.setattr("overrides.configuration_api.load_configuration", lambda load=load_configuration: load(moment))
+    delta = json.loads(viewer.get(f"{CONFIGURATION}?since={at}").content)
+    assert [item["severity"] for item in delta["changed"]["rules"]] == [rule.severity]
+    assert delta["removed"]["overrides"] == [override.pk]
+
+
+def test_a_delta_has_a_tag_of_its_own(viewer):
+    make_rule()
+    whole = viewer.get(CONFIGURATION)
+    at = json.loads(whole.content)["revision"]
+    delta = viewer.get(f"{CONFIGURATION}?since={at}")
+    assert delta["ETag"] != whole["ETag"]
+    assert viewer.get(f"{CONFIGURATION}?since={at}", headers={"If-None-Match": delta["ETag"]}).status_code == 304
+    assert viewer.get(f"{CONFIGURATION}?since={at}", headers={"If-None-Match": whole["ETag"]}).status_code == 200
+
+
+def test_too_old_a_revision_wants_the_whole(viewer, monkeypatch):
+    monkeypatch.setattr("overrides.configuration_api.MAX_CHANGES", 2)
+    rule = make_rule()
+    at = revision() - 2
+    assert viewer.get(f"{CONFIGURATION}?since={at}").status_code == 200
+    rule.delete()
+    expect_problem(viewer.get(f"{CONFIGURATION}?since={at}"), 410, "gone")
+
+
+def test_the_configuration_as_it_was_can_be_read_for_ever(viewer):
+    rule = make_rule(severity="low")
+    told = viewer.get(CONFIGURATION)
+    at = json.loads(told.content)["revision"]
+    api_client(make_user("administrator")).delete(f"{RULES}/{rule.pk}")
+    assert json.loads(viewer.get(CONFIGURATION).content)["rules"] == []
+    recalled = viewer.get(f"{CONFIGURATION}?revision={at}")
+    assert recalled.status_code == 200
+    assert recalled.content == told.content
+    make_rule()
+    again = viewer.get(f"{CONFIGURATION}?revision={at}")
+    assert (again.content, again["ETag"]) == (recalled.content, recalled["ETag"])
+    tagged = viewer.get(f"{CONFIGURATION}?revision={at}", headers={"If-None-Match": recalled["ETag"]})
+    assert tagged.status_code == 304
+
+
+def test_half_of_a_change_was_never_the_configuration(viewer):
+    make_persona("security")
+    make_rule()
+    api_client(make_user("administrator")).post(RULES, {**NEW_RULE, "personas": ["security"]})
+    last = revision()
+    body = expect_problem(viewer.get(f"{CONFIGURATION}?revision={last - 1}"), 400, "invalid", "#/revision")
+    assert f"ended with revision {last}" in body["detail"]
+
+
+@pytest.mark.parametrize("name", ["since", "revision"])
+def test_revisions_that_mean_nothing_are_refused(viewer, name):
+    make_rule()
+    for value in (revision() + 1, "-1", "x", "1.5", 2**63):
+        expect_problem(viewer.get(f"{CONFIGURATION}?{name}={value}"), 400, "invalid", f"#/{name}")
+    expect_problem(viewer.get(f"{CONFIGURATION}?since=1&revision=1"), 400, "invalid", "#/revision")
+    expect_problem(viewer.get(f"{CONFIGURATION}?revision=0"), 400, "invalid", "#/revision")
     expect_problem(viewer.get(f"{CONFIGURATION}?colour=1"), 400, "invalid", "#/colour")
+
+
+def test_a_past_without_its_history_is_not_made_up(viewer):
+    rule = make_rule(severity="low")
+    at = revision()
+    rule.severity = "high"
+    rule.save()
+    rule.history.filter(version=at).delete()
+    expect_problem(viewer.get(f"{CONFIGURATION}?revision={at}"), 409, "conflict")
+
+
+def test_older_configurations_need_the_same_right():
+    make_rule()
+    stranger = api_client(make_user())
+    for query in ("since=1", "revision=1"):
+        expect_problem(stranger.get(f"{CONFIGURATION}?{query}"), 403, "forbidden")
 
 
 def test_the_configuration_needs_its_own_right():

@@ -188,7 +188,7 @@ def test_the_log_names_the_request_that_the_client_knows(monkeypatch):
     line.setFormatter(logging.Formatter("%(request_id)s %(message)s"))
     line.addFilter(RequestIdFilter())
     monkeypatch.setattr(logging.getLogger("django.request"), "handlers", [line])
-    monkeypatch.setattr("overrides.api.load_configuration", lambda: 1 / 0)
+    monkeypatch.setattr("overrides.configuration_api.load_configuration", lambda: 1 / 0)
     client = api_client(make_user("viewer"))
     client.raise_request_exception = False
     response = client.get("/api/v1/config/configuration", headers={"X-Request-ID": "known-to-both"})

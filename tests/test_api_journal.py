@@ -135,3 +135,19 @@ def test_nobody_writes_the_journal(auditor):
 def test_a_change_that_is_not_there_is_not_found(auditor):
     expect_problem(auditor.get(f"{JOURNAL}/{10**17}"), 404, "not-found")
     expect_problem(auditor.get(f"{JOURNAL}/{10**30}"), 404, "not-found")
+
+
+def test_a_clock_that_went_back_hides_no_change(auditor, monkeypatch):
+    """Later revisions may be of earlier moments: servers' clocks differ, and are set right."""
+    noon = timezone.now()
+    for minutes in (0, -20, 10):
+        monkeypatch.setattr("audit.changes.timezone.now", lambda minutes=minutes: noon + timedelta(minutes=minutes))
+        make_persona(f"p{minutes + 20}")
+    monkeypatch.undo()
+    at = {row.created_at - noon: row.revision for row in ConfigurationAuditLog.objects.filter(entity_type="persona")}
+    zero, back, ahead = (at[timedelta(minutes=minutes)] for minutes in (0, -20, 10))
+    query = {"entity_type": "persona"}
+    since = {**query, "since": (noon - timedelta(minutes=5)).isoformat()}
+    until = {**query, "until": (noon + timedelta(minutes=5)).isoformat()}
+    assert names(auditor.get(JOURNAL, since), "revision") == [ahead, zero]
+    assert names(auditor.get(JOURNAL, until), "revision") == [back, zero]

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import pickle
+import threading
+from dataclasses import replace
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.core.cache import cache
+from django.db import models
 from django.utils import timezone
 
+from audit.cache import PlainSerializer
 from audit.changes import change_set
 from audit.journal import current_revision
-from overrides import effective
+from audit.models import Revision
+from overrides import effective, sharing
 from overrides.effective import load_configuration
+from overrides.stored import read_mark
 from overrides.validation import merge_patch
 from personas.models import Persona
 from plugins import registry
 from plugins.services import toggle
+from rules.models import AnalysisRule
 from tests.factories import make_override, make_persona, make_rule
 
 pytestmark = pytest.mark.django_db
@@ -110,18 +119,117 @@ def test_an_override_limited_to_paths_does_not_change_the_rule_everywhere():
     assert [item["id"] for item in configuration.overrides] == [override.pk]
 
 
-def test_another_process_takes_what_the_first_one_built(django_assert_num_queries):
+@pytest.fixture
+def with_redis(settings):
+    """As on a server with REDIS_URL; the cache of the tests stands in for it."""
+    settings.REDIS_URL = "redis://stand-in"
+
+
+def start_another_process() -> None:
+    effective._kept = None
+
+
+def test_one_edit_reads_one_rule_again(django_assert_num_queries):
+    rule = make_rule()
+    for _ in range(3):
+        make_rule()
+    before = load_configuration()
+    rule.severity = "low"
+    rule.save()
+    with django_assert_num_queries(5) as statements:
+        after = load_configuration()
+    assert sum('FROM "analysis_rules"' in query["sql"] for query in statements) == 1
+    untouched = [name for name in after.entries if name != rule.name]
+    assert len(untouched) == 3
+    assert all(after.entries[name] is before.entries[name] for name in untouched)
+
+
+def test_a_lapse_derives_the_overridden_rule_alone(django_assert_num_queries):
+    rule, other = make_rule(), make_rule()
+    override = approved(rule.name, {"severity": "info"})
+    now = load_configuration()
+    with django_assert_num_queries(3):  # of the revision alone
+        later = load_configuration(override.expires_at)
+    assert in_force(rule.name, later)["severity"] == "high"
+    assert later.entries[other.name] is now.entries[other.name]
+    assert later.evaluated_at == override.expires_at
+
+
+def test_after_very_many_changes_everything_is_read(monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(effective, "MAX_STEPS", 2)
+    rule = make_rule()
+    load_configuration()
+    for severity in ("low", "medium", "critical"):
+        rule.severity = severity
+        rule.save()
+    with django_assert_num_queries(9):
+        assert in_force(rule.name, load_configuration())["severity"] == "critical"
+
+
+@pytest.mark.parametrize("moved", ["epoch", "hash"])
+def test_another_history_is_read_from_the_start(moved):
+    """As after a restored backup: the revision may be the same, or a later one, and what is stored another."""
+    rule = make_rule()
+    load_configuration()
+    models.QuerySet(AnalysisRule).filter(pk=rule.pk).update(severity="low")
+    if moved == "epoch":
+        models.QuerySet(Revision).update(epoch=uuid4())
+    else:
+        models.QuerySet(Revision).update(last_hash="0" * 64)
+    assert in_force(rule.name, load_configuration())["severity"] == "low"
+
+
+def test_a_process_that_starts_takes_what_another_one_built(with_redis, django_assert_num_queries):
     rule = make_rule()
     built = load_configuration()
-    effective._kept = None  # as in a process that has just started
-    with django_assert_num_queries(2):
+    sharing.share(built.stored)
+    start_another_process()
+    with django_assert_num_queries(2):  # of the revision alone
         shared = load_configuration()
     assert shared is not built
     assert (shared.etag, shared.body, shared.specs) == (built.etag, built.body, built.specs)
     assert in_force(rule.name, shared)
 
 
-def test_it_works_without_the_shared_cache(monkeypatch):
+def test_a_process_that_starts_goes_on_from_what_was_shared_earlier(with_redis, django_assert_num_queries):
+    rule, other = make_rule(), make_rule()
+    sharing.share(load_configuration().stored)
+    rule.severity = "low"
+    rule.save()
+    start_another_process()
+    with django_assert_num_queries(4):
+        followed = load_configuration()
+    assert in_force(rule.name, followed)["severity"] == "low"
+    assert in_force(other.name, followed)
+
+
+def test_what_was_read_is_shared_beside_the_answer(with_redis):
+    make_rule()
+    load_configuration()
+    for thread in threading.enumerate():
+        if thread.name == "share configuration":
+            thread.join()
+    assert sharing._shared_last == load_configuration().stored.mark
+
+
+@pytest.mark.parametrize("found", [b"", b"garbage", "text", [1], {"rules": []}])
+def test_a_shared_cache_that_holds_something_else_is_not_believed(with_redis, found):
+    rule = make_rule()
+    cache.set(sharing.key_of(read_mark().epoch), found)
+    assert in_force(rule.name, load_configuration())
+
+
+def test_what_another_installation_has_signed_is_not_believed(with_redis, settings):
+    rule = make_rule()
+    foreign = replace(load_configuration().stored, rules={}, ids={})
+    key, settings.SECRET_KEY = settings.SECRET_KEY, "somebody else's"
+    sharing.share(foreign)
+    settings.SECRET_KEY = key
+    start_another_process()
+    assert in_force(rule.name, load_configuration())
+
+
+def test_it_works_without_the_shared_cache(with_redis, monkeypatch):
     def fail(*args, **kwargs):
         raise ConnectionError("no cache")
 
@@ -131,21 +239,36 @@ def test_it_works_without_the_shared_cache(monkeypatch):
     assert in_force(rule.name, load_configuration())
 
 
+@pytest.mark.parametrize("value", [7, -1, b"", b"\x00bytes", "text", 1.5, None, True, [1, "a"], {"a": [None]}])
+def test_redis_holds_plain_values(value):
+    serializer = PlainSerializer()
+    stored = serializer.dumps(value)
+    assert serializer.loads(stored if isinstance(stored, bytes) else str(stored).encode()) == value
+    assert type(serializer.loads(str(stored).encode() if isinstance(stored, int) else stored)) is type(value)
+
+
+def test_what_redis_holds_is_never_run():
+    with pytest.raises(TypeError):
+        PlainSerializer().dumps(object())
+    with pytest.raises(ValueError):
+        PlainSerializer().loads(pickle.dumps({"a": 1}))
+
+
 def test_a_reader_disturbed_by_writers_gets_one_revision(monkeypatch):
     """Somebody changes a persona after the rules were read: the answer must not mix the two states."""
     persona = make_persona()
     make_rule()
-    read_parts, disturbances = effective._read_parts, iter(range(2))
+    read_all, disturbances = effective.read_all, iter(range(2))
 
-    def disturbed(moment):
-        parts = read_parts(moment)
+    def disturbed(mark):
+        parts = read_all(mark)
         if next(disturbances, None) is not None:
             stored = Persona.objects.get(pk=persona.pk)
             stored.voice += "."
             stored.save()
         return parts
 
-    monkeypatch.setattr(effective, "_read_parts", disturbed)
+    monkeypatch.setattr(effective, "read_all", disturbed)
     configuration = load_configuration()
     assert configuration.revision == current_revision()
     assert configuration.personas[0]["voice"] == Persona.objects.get().voice

@@ -111,7 +111,7 @@ PROMISES = [
     (f"{CONFIG}/audit-trail/{{revision}}", "get", 200, CHANGE, ""),
     (
         *(f"{CONFIG}/configuration", "get", 200),
-        *("revision evaluated_at valid_until rules plugins personas assignments overrides", ""),
+        *("epoch revision evaluated_at valid_until rules plugins personas assignments overrides", "since revision"),
     ),
     (f"{CONFIG}/changes", "get", 200, "", "filter_types"),
     (f"{CONFIG}/export", "get", 200, "", "format"),
@@ -208,6 +208,8 @@ def resolve(document, schema):
 
 def find_fields(document, content):
     (schema,) = [resolve(document, media["schema"]) for kind, media in content.items() if "problem" not in kind]
+    if "oneOf" in schema:  # the whole first, then what is asked for specially
+        schema = resolve(document, schema["oneOf"][0])
     if "results" in schema.get("properties", {}) and "count" in schema["properties"]:
         assert {"count", "count_capped", "next", "previous", "results"} <= set(schema["properties"])
         schema = resolve(document, schema["properties"]["results"]["items"])

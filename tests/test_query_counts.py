@@ -11,7 +11,6 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
@@ -84,7 +83,6 @@ def measure(count: int) -> dict[str, int]:
 
     def read_cold(path: str) -> Any:
         effective._kept = None
-        effective.cache.key_prefix = f"cold-{uuid4().hex}"
         return api.get(path)
 
     requests = {
@@ -100,7 +98,11 @@ def measure(count: int) -> dict[str, int]:
         "audit trail from a cursor": lambda: api.get(f"{CONFIG}/audit-trail?limit=5&before={revision}"),
         "configuration, cold": lambda: read_cold(f"{CONFIG}/configuration"),
         "configuration, warm": lambda: api.get(f"{CONFIG}/configuration"),
+        "configuration, unchanged": lambda: api.get(f"{CONFIG}/configuration", headers={"If-None-Match": "*"}),
+        "configuration since": lambda: api.get(f"{CONFIG}/configuration?since={revision - 1}"),
+        "configuration as it was": lambda: api.get(f"{CONFIG}/configuration?revision={revision}"),
         "update rule": lambda: api.put(f"{CONFIG}/analysis-rules/{rule}", {"severity": "low"}),
+        "configuration, one edit": lambda: api.get(f"{CONFIG}/configuration"),
         "update rule, no change": lambda: api.put(f"{CONFIG}/analysis-rules/{rule}", {"severity": "low"}),
         "bulk of 10": lambda: api.post(f"{CONFIG}/analysis-rules/bulk", bulk),
         "toggle plugin": lambda: api.post(f"{CONFIG}/plugins/secrets/toggle", {"enabled": False}),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
-from django.core.cache import cache
 from django.db import DatabaseError, connection, transaction
 from knox.models import AuthToken
 
@@ -22,7 +20,6 @@ from audit.governed import digest_history
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
 from audit.permissions import SYSTEM_ACTOR, grant
-from overrides import effective
 from overrides.effective import load_configuration
 from plugins import registry
 from plugins.models import Plugin
@@ -322,13 +319,6 @@ def test_what_is_undone_was_never_in_force():
         assert load_configuration().rules[0]["severity"] == "low"
         raise RuntimeError
     assert load_configuration().rules[0]["severity"] == "high"
-
-
-@pytest.mark.parametrize("found", [b"garbage", b"[]", json.dumps({"rules": []}).encode()])
-def test_a_shared_cache_that_holds_something_else_is_not_believed(found):
-    rule = make_rule()
-    cache.set(effective._shared_key(*effective._read_revision()), found)
-    assert [item["name"] for item in load_configuration().rules] == [rule.name]
 
 
 def test_accounts_cannot_be_changed_past_the_journal():
