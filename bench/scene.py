@@ -96,11 +96,15 @@ class Scene:
                 process.wait(SECONDS)
 
     @contextmanager
-    def server(self, workers: int = 1) -> Iterator[ServerProcess]:
-        """`manage.py serve` on a free port, once it answers."""
-        port = find_free_port()
+    def server(self, workers: int = 1, log: Path | None = None, port: int | None = None) -> Iterator[ServerProcess]:
+        """`manage.py serve` on `port` or a free one, once it answers. What it says goes to `log`, if given."""
+        port = port or find_free_port()
         command = [sys.executable, "manage.py", "serve", "--no-worker", "--port", str(port)]
-        process = subprocess.Popen([*command, "--workers", str(workers)], cwd=ROOT, env=self.environment)
+        command += ["--workers", str(workers)]
+        said = log.open("ab") if log is not None else None
+        process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=said)
+        if said is not None:
+            said.close()
         try:
             server = ServerProcess(process.pid, port)
             wait_until(lambda: process.poll() is not None or server.answers())

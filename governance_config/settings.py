@@ -303,6 +303,8 @@ LOGGING = {
         "governance.access": {"level": "INFO" if ACCESS_LOG else "CRITICAL"},
         "psycopg.pool": {"level": "ERROR"},
         "uvicorn": {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False},
+        # It would write queries, in which there may be tokens.
+        "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
     },
 }
 
