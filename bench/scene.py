@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,12 @@ class ServerProcess:
                 status = Path(f"/proc/{pid}/status").read_text()
                 sizes += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
         return round(max(sizes) / 1024, 1)
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and SIGINT unwind the stack, so that servers and folders go too; a shell's `&` ignores SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: sys.exit(128 + received))
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from bench.scene import Scene
+from bench.scene import Scene, end_in_order
 from tests.private_services import PrivatePostgresql, PrivateRedis
 
 
@@ -33,10 +33,10 @@ def main(arguments: list[str]) -> None:
         facts = scene.fill(options.rules, options.journal, lambda done, wanted: None)
         server = stack.enter_context(scene.server(port=options.port))
         print(f"http://127.0.0.1:{server.port} token={facts['token']}", flush=True)
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(1)
+        while True:
+            time.sleep(1)
 
 
 if __name__ == "__main__":
+    end_in_order()
     main(sys.argv[1:])

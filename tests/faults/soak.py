@@ -21,7 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from bench.client import Client
-from bench.scene import Scene, ServerProcess
+from bench.scene import Scene, ServerProcess, end_in_order
 from bench.sockets import ROUTE
 from tests.private_services import PrivatePostgresql, PrivateRedis
 
@@ -212,4 +212,5 @@ def read_arguments(arguments: list[str]) -> Namespace:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(soak(read_arguments(sys.argv[1:])))
