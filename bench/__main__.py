@@ -34,7 +34,7 @@ from bench.operations import (
     list_rule_operations,
 )
 from bench.report import judge, write
-from bench.scene import ROOT, Scene, ServerProcess, read_line
+from bench.scene import ROOT, Scene, ServerProcess, end_in_order, read_line
 from tests.private_services import PrivatePostgresql, PrivateRedis, find_postgresql_binaries
 
 console = Console(stderr=True, highlight=False)
@@ -266,4 +266,5 @@ def show(what: str, total: int) -> Iterator[Bar]:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main(sys.argv[1:]))

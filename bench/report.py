@@ -26,8 +26,8 @@ def judge(results: Mapping[str, Any]) -> list[Verdict]:
 
 
 def verdict(vendor: str, what: str, kind: str, figure: float, limit: float, *, least: bool = False) -> Verdict:
-    """One promise: `figure` must not be above `limit`, with `least` not below it."""
-    kept = figure >= limit if least else figure <= limit
+    """One promise: `figure` must not be above `limit`, with `least` it must be."""
+    kept = figure > limit if least else figure <= limit
     return {"database": vendor, "what": what, "kind": kind, "figure": figure, "limit": limit, "kept": kept}
 
 

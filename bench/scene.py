@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -96,11 +97,15 @@ class Scene:
                 process.wait(SECONDS)
 
     @contextmanager
-    def server(self, workers: int = 1) -> Iterator[ServerProcess]:
-        """`manage.py serve` on a free port, once it answers."""
-        port = find_free_port()
+    def server(self, workers: int = 1, log: Path | None = None, port: int | None = None) -> Iterator[ServerProcess]:
+        """`manage.py serve` on `port` or a free one, once it answers. What it says goes to `log`, if given."""
+        port = port or find_free_port()
         command = [sys.executable, "manage.py", "serve", "--no-worker", "--port", str(port)]
-        process = subprocess.Popen([*command, "--workers", str(workers)], cwd=ROOT, env=self.environment)
+        command += ["--workers", str(workers)]
+        said = log.open("ab") if log is not None else None
+        process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stderr=said)
+        if said is not None:
+            said.close()
         try:
             server = ServerProcess(process.pid, port)
             wait_until(lambda: process.poll() is not None or server.answers())
@@ -160,6 +165,12 @@ class ServerProcess:
                 status = Path(f"/proc/{pid}/status").read_text()
                 sizes += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
         return round(max(sizes) / 1024, 1)
+
+
+def end_in_order() -> None:
+    """Let SIGTERM and SIGINT unwind the stack, so that servers and folders go too; a shell's `&` ignores SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: sys.exit(128 + received))
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -1,0 +1,1 @@
+"""How does the server do beside another product? A target for a harness that times two HTTP services in turns."""
