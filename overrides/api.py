@@ -16,7 +16,7 @@ from audit.exchange import dump, export_document
 from audit.listing import FlagFilter, KnownChoiceFilter
 from audit.permissions import require_holding
 from audit.problems import Entry, invalid
-from audit.serializers import GovernedSerializer, ObjectField, StrictCharField, StrictSerializer
+from audit.serializers import GovernedSerializer, ObjectField, PermissionsSerializer, StrictCharField, StrictSerializer
 from audit.viewsets import ApiMixin, GovernedViewSet, ReadViewSet, read_tags
 from overrides.choices import Enforcement, OverrideStatus, TargetType
 from overrides.effective import load_configuration
@@ -106,7 +106,7 @@ class DecisionSerializer(serializers.Serializer):
     decision = serializers.ChoiceField(choices=["approved"])
 
 
-class OverrideSerializer(serializers.ModelSerializer):
+class OverrideSerializer(PermissionsSerializer):
     """For a limited time, a rule is in force differently."""
 
     override_config = ObjectField(help_text="What is different: a merge patch (RFC 7396) on the rule.")
@@ -121,7 +121,7 @@ class OverrideSerializer(serializers.ModelSerializer):
         fields = (
             *("id", "rule_name", "target_type", "original_config", "override_config", "paths", "reason", "status"),
             *("created_by", "approved_by", "approvals", "decisions", "enabled", "in_force", "expires_at"),
-            *("version", "created_at", "updated_at"),
+            *("version", "created_at", "updated_at", "permissions"),
         )
         read_only_fields = fields
 
@@ -162,6 +162,7 @@ class OverrideViewSet(ReadViewSet):
     search_fields = ("rule_name", "reason", "created_by", "approved_by")
     ordering = ("-id",)
     ordering_fields = {name: name for name in ("id", "rule_name", "status", "expires_at", "created_at", "updated_at")}
+    object_actions = ("view", "change", "approve")
 
 
 class PluginInForceSerializer(serializers.Serializer):
