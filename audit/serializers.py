@@ -113,6 +113,23 @@ class ReasonSerializer(StrictSerializer):
     change_reason = reason_field()
 
 
+class PermissionsSerializer(serializers.ModelSerializer):
+    """Base of what only reads, and tells with `?permissions=true` what the caller may do."""
+
+    permissions = serializers.SerializerMethodField(
+        help_text="What you may do with this object; with `?permissions=true` only."
+    )
+
+    def get_permissions(self, item: models.Model) -> list[str]:
+        return self.context.get("permissions", {}).get(item.pk, [])
+
+    def to_representation(self, instance: models.Model) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        if "permissions" not in self.context:
+            shown.pop("permissions", None)
+        return shown
+
+
 class GovernedSerializer(StrictMixin, serializers.ModelSerializer):
     """Base of the governed models' serializers.
 

@@ -17,7 +17,7 @@ STRICT = (
 )
 # The one looser policy: Alpine, which the admin theme is built on, evaluates expressions in attributes and sets inline
 # styles.
-ADMIN = f"{STRICT}; script-src 'self' 'unsafe-eval' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+ADMIN = f"{STRICT}; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'"
 
 
 class HealthMiddleware:

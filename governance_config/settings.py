@@ -114,10 +114,10 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "audit.middleware.OriginMiddleware",
     "governance_config.observation.ObservationMiddleware",
+    "governance_config.middleware.ContentSecurityPolicyMiddleware",
     "governance_config.middleware.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "governance_config.middleware.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

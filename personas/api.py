@@ -21,6 +21,7 @@ from audit.problems import Entry, invalid
 from audit.serializers import (
     GovernedSerializer,
     KnownChoiceField,
+    PermissionsSerializer,
     StrictCharField,
     StrictDecimalField,
     StrictIntegerField,
@@ -38,7 +39,7 @@ SHOWN_ASSIGNMENTS = 100
 NAMES_IN_API = {"rule": "rule_id", "persona": "persona_name"}
 
 
-class AssignmentSerializer(serializers.ModelSerializer):
+class AssignmentSerializer(PermissionsSerializer):
     """A persona speaks for a rule."""
 
     rule_name = serializers.CharField(source="rule.name")
@@ -49,7 +50,7 @@ class AssignmentSerializer(serializers.ModelSerializer):
         model = PersonaRuleAssignment
         fields = (
             *("id", "rule_id", "rule_name", "persona_name", "confidence_score", "assignment_reason", "created_by"),
-            *("is_active", "version", "created_at", "updated_at", "warnings"),
+            *("is_active", "version", "created_at", "updated_at", "permissions", "warnings"),
         )
         read_only_fields = fields
 
@@ -202,6 +203,7 @@ class AssignmentViewSet(DestroyMixin, WriteViewSet):
         "rule_name": "rule__name",
         "persona_name": "persona_id",
     }
+    object_actions = ("view", "change", "delete")
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Let the persona speak for the rule no more; the assignment stays, ended."""

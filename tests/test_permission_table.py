@@ -58,9 +58,27 @@ from tests.review_factories import make_finding, make_issue, make_prompt, make_s
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(scope="module")
+def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The examples and the callers: made once, since each test is undone within this transaction."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield make_examples(), {name: make_caller(name) for name in CALLERS}
+        transaction.set_rollback(True)
+
+
 @pytest.fixture
-def examples() -> dict[str, Any]:
+def examples(world, db) -> dict[str, Any]:
     """One object of each kind, by the name that the table uses."""
+    return world[0]
+
+
+@pytest.fixture
+def callers(world, db) -> dict[str, User | None]:
+    """A user of each role, nobody for the anonymous."""
+    return world[1]
+
+
+def make_examples() -> dict[str, Any]:
     make_persona("security")
     idle = make_persona("idle", rule_types=[])
     rule = make_rule(name="example")
@@ -143,10 +161,10 @@ def send(client: Any, row: Row, path: str, body: Any) -> Any:
 
 
 @pytest.mark.parametrize("row", API, ids=lambda row: f"{row.method} {row.path}")
-def test_the_api_answers_each_role_as_the_table_says(row: Row, examples):
+def test_the_api_answers_each_role_as_the_table_says(row: Row, examples, callers):
     for caller in CALLERS:
         with undone():
-            client = api_client(make_caller(caller))
+            client = api_client(callers[caller])
             before = ConfigurationAuditLog.objects.count()
             path, body = fill(row.path, examples), fill(row.body, examples)
             response = send(client, row, path, body)
@@ -279,8 +297,8 @@ def test_every_page_of_the_admin_has_a_row():
     assert missing == []
 
 
-def admin_client(caller: str) -> Client:
-    client, user = Client(), make_caller(caller)
+def admin_client(user: User | None) -> Client:
+    client = Client()
     if user is not None:
         client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     return client
@@ -294,12 +312,12 @@ each_model = pytest.mark.parametrize("pages", ADMIN_PAGES, ids=lambda pages: pag
 
 
 @each_model
-def test_the_admin_shows_each_role_the_pages_that_the_table_says(pages: Pages, examples):
+def test_the_admin_shows_each_role_the_pages_that_the_table_says(pages: Pages, examples, callers):
     pk, name = examples[pages.example].pk, f"admin:{pages.model.replace('.', '_')}"
     visible = {*pages.view, SUPERUSER}
     for caller in CALLERS:
         with undone():
-            client = admin_client(caller)
+            client = admin_client(callers[caller])
             for page, arguments, allowed in (
                 ("changelist", [], visible),
                 ("add", [], reachable(pages.add)),
@@ -318,10 +336,10 @@ def test_the_admin_shows_each_role_the_pages_that_the_table_says(pages: Pages, e
 
 
 @pytest.mark.parametrize("page", MORE_PAGES, ids=lambda page: f"{page.method} {page.path}")
-def test_the_other_pages_of_the_admin_answer_each_role_as_the_table_says(page: Page, examples):
+def test_the_other_pages_of_the_admin_answer_each_role_as_the_table_says(page: Page, examples, callers):
     for caller in CALLERS:
         with undone():
-            send = getattr(admin_client(caller), page.method.lower())
+            send = getattr(admin_client(callers[caller]), page.method.lower())
             response = send(fill(page.path, examples), fill(page.body, examples) or {})
             if caller == ANONYMOUS:
                 assert "/login/" in response["Location"]
@@ -330,32 +348,32 @@ def test_the_other_pages_of_the_admin_answer_each_role_as_the_table_says(page: P
                 assert response.status_code == expected, (caller, response.content)
 
 
-def test_only_administrators_see_the_page_that_sets_a_password(examples):
+def test_only_administrators_see_the_page_that_sets_a_password(examples, callers):
     path = reverse("admin:auth_user_password_change", args=[examples["user"].pk])
     for caller in CALLERS:
         with undone():
-            status = admin_client(caller).get(path).status_code
+            status = admin_client(callers[caller]).get(path).status_code
             assert (status == 200) == (caller in (ADMIN, SUPERUSER)), (caller, status)
 
 
-def test_only_readers_of_the_journal_see_the_page_that_undoes_a_change(examples):
+def test_only_readers_of_the_journal_see_the_page_that_undoes_a_change(examples, callers):
     path = reverse("admin:audit_configurationauditlog_undo", args=["change", examples["change"].pk])
     for caller in CALLERS:
         with undone():
-            status = admin_client(caller).get(path).status_code
+            status = admin_client(callers[caller]).get(path).status_code
             assert (status == 200) == (caller in (AUDITOR, ADMIN, SUPERUSER)), (caller, status)
 
 
 @each_model
-def test_the_admin_writes_nothing_for_a_role_that_may_not(pages: Pages, examples):
+def test_the_admin_writes_nothing_for_a_role_that_may_not(pages: Pages, examples, callers):
     item = examples[pages.example]
     for caller in CALLERS:
         with undone():
-            write_what_may_not_be(pages, caller, item)
+            write_what_may_not_be(pages, caller, admin_client(callers[caller]), item)
 
 
-def write_what_may_not_be(pages: Pages, caller: str, item: Any) -> None:
-    client, model, pk = admin_client(caller), type(item), item.pk
+def write_what_may_not_be(pages: Pages, caller: str, client: Client, item: Any) -> None:
+    model, pk = type(item), item.pk
     name = f"admin:{pages.model.replace('.', '_')}"
     refusals = (302, 403, 404, 405)
     before, stored = ConfigurationAuditLog.objects.count(), model.objects.filter(pk=pk).values().get()
@@ -384,21 +402,21 @@ def item_version(item: Any) -> int:
     return getattr(item, "version", 0)
 
 
-def offered(model_admin: Any, caller: str) -> set[str]:
+def offered(model_admin: Any, user: Any) -> set[str]:
     """The actions in the list of a model for a caller."""
     request = RequestFactory().get("/")
-    request.user = make_caller(caller)
+    request.user = user
     return set(model_admin.get_actions(request))
 
 
-def test_every_action_of_the_admin_is_offered_to_whom_the_table_says(examples):
+def test_every_action_of_the_admin_is_offered_to_whom_the_table_says(examples, callers):
     tables = {pages.model: pages for pages in ADMIN_PAGES}
     wrong = []
     for model, model_admin in admin.site._registry.items():
         actions = tables[model._meta.label_lower].actions
         for caller in EVERYONE:
             expected = {name for name, may in actions.items() if caller in reachable(may)}
-            if (found := offered(model_admin, caller)) != expected:
+            if (found := offered(model_admin, callers[caller])) != expected:
                 wrong.append(
                     f"{model._meta.label_lower}, {caller}: `actions` say {sorted(expected)}, not {sorted(found)}"
                 )
@@ -413,14 +431,16 @@ with_actions = pytest.mark.parametrize(
 
 
 @with_actions
-def test_an_action_of_the_admin_answers_those_whom_it_is_offered_and_does_nothing_for_others(pages, action, examples):
+def test_an_action_of_the_admin_answers_those_whom_it_is_offered_and_does_nothing_for_others(
+    pages, action, examples, callers
+):
     item = examples[pages.example]
     address = reverse(f"admin:{pages.model.replace('.', '_')}_changelist")
     stored = type(item).objects.filter(pk=item.pk).values().get()
     for caller in EVERYONE:
         with undone():
             sent = {"action": action, "_selected_action": [str(item.pk)], "index": 0}
-            client = admin_client(caller)
+            client = admin_client(callers[caller])
             before = ConfigurationAuditLog.objects.count()
             if caller in reachable(pages.actions[action]):
                 response = client.post(address, sent)
