@@ -46,7 +46,15 @@ def words(text: str) -> int:
 
 
 def test_document_has_its_parts_and_no_others() -> None:
-    assert set(DOCUMENT) == {"format", "title", "plugins", "personas", "analysis_rules", "governance_rules"}
+    assert set(DOCUMENT) == {
+        "format",
+        "title",
+        "description",
+        "plugins",
+        "personas",
+        "analysis_rules",
+        "governance_rules",
+    }
     assert DOCUMENT["format"] == "code-review-governance/1"
 
 
