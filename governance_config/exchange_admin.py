@@ -236,15 +236,16 @@ class PresetAdmin(ReadOnlyAdmin):
             refusals = refusals or explain(error)
         steps = plan.differing if plan is not None else []
         steps.sort(key=lambda step: step.status != "refused")
-        problems = InvalidDocument(plan.problems).lines() if plan is not None and plan.problems else []
+        told = {problem for step in steps[:SHOWN] for problem in step.problems}
+        others = [problem for problem in plan.problems if problem not in told] if plan is not None else []
         own = {
             "plan": plan,
             "counts": [(status, CHIPS.get(status, status), plan.count(status)) for status in STATUSES] if plan else [],
             "steps": [draw(step) for step in steps[:SHOWN]],
             "more": max(len(steps) - SHOWN, 0),
-            "problems": problems,
+            "problems": InvalidDocument(others).lines(),
             "form": form,
-            "refusals": [] if problems else refusals,
+            "refusals": [] if plan is not None and plan.problems else refusals,
             "document": "" if "preset" in context else document.text,
         }
         return self._render(request, "plan", {**context, **own})

@@ -152,7 +152,7 @@ def test_me_tells_roles_permissions_and_what_may_be_done():
     assert body["may"]["analysis_rule"] == ["add", "change", "delete", "view"]
     assert body["may"]["plugin"] == ["view"]
     assert body["may"]["audit_trail"] == []
-    assert body["may"]["configuration"] == ["view"]
+    assert body["may"]["configuration"] == ["view", "import"]
     assert body["may"]["governance_override"] == ["add", "change", "view"]
 
 

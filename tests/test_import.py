@@ -384,7 +384,7 @@ def test_the_admin_names_the_line_of_a_mistake_and_offers_nothing_to_apply():
     sync_plugins()
     browser = sign_in(make_user("rule editor"))
     page = browser.post(PAGE, {"text": f"format: {FORMAT}\nanalysis_rules:\n- name: a\n  rule_type: nothing\n"})
-    assert "line 4" in text(page)
+    assert "Line 4: Value 'nothing' is not a valid choice." in text(page)
     assert b'name="planned_at"' not in page.content
     broken = browser.post(PAGE, {"text": "a: [\n"})
     assert "line 2" in text(broken)

@@ -437,7 +437,7 @@ def test_a_command_leaves_the_same_record_as_any_door(tmp_path):
 
 def test_a_command_asks_for_the_rights_of_the_user_it_acts_for(tmp_path):
     make_rule()
-    user = make_user("viewer")
+    user = make_user("persona manager")
     document = tmp_path / "configuration.yaml"
     call_command("export_config", output=document)
     document.write_text(document.read_text().replace("severity: high", "severity: low"))

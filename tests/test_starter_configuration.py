@@ -49,6 +49,7 @@ def test_document_has_its_parts_and_no_others() -> None:
     assert set(DOCUMENT) == {
         "format",
         "title",
+        "description",
         "plugins",
         "personas",
         "analysis_rules",

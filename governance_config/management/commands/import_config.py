@@ -24,6 +24,7 @@ from governance_config.library import find_preset
 from overrides.api import IMPORT_CONFIGURATION
 
 SHOWN = 60  # characters of a value
+TOLD = 5  # implied changes, unless it is to be verbose
 SIGNS = {"created": "+", "updated": "~", "deleted": "-", "unchanged": "=", "refused": "!"}
 COLOURS = {"created": "green", "updated": "yellow", "deleted": "red", "unchanged": "dim", "refused": "bold red"}
 
@@ -63,7 +64,7 @@ class Command(GovernedCommand):
             self._write_json(plan)
         else:
             self._show(plan, verbose=options["verbosity"] > 1)
-        self._conclude(plan, planned=bool(options["plan"]))
+        self._conclude(plan, planned=bool(options["plan"]), verbose=options["verbosity"] > 1)
 
     def _read(self, options: dict[str, Any]) -> SourceDocument:
         if (options["file"] is None) == (options["preset"] is None):
@@ -85,11 +86,14 @@ class Command(GovernedCommand):
         for line in describe(plan, verbose=verbose):
             self.stdout.write(line)
 
-    def _conclude(self, plan: Plan, *, planned: bool) -> None:
+    def _conclude(self, plan: Plan, *, planned: bool, verbose: bool) -> None:
         for warning in plan.warnings:
             self.tell(f"Warning: {warning}")
-        for line in plan.implied:
+        shown = len(plan.implied) if verbose else TOLD
+        for line in plan.implied[:shown]:
             self.tell(f"Also: {line}")
+        if len(plan.implied) > shown:
+            self.tell(f"Also: {len(plan.implied) - shown} more of this kind; -v 2 tells them.")
         if plan.problems:
             raise InvalidDocument(plan.problems)
         known = {
