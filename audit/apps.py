@@ -11,3 +11,4 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("audit.receivers").connect()
+        import_module("audit.key_checks").connect()

@@ -15,6 +15,7 @@ import yaml
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import models
 
+from audit import encryption
 from audit.changes import change_set
 from audit.documents import MAX_DEPTH, canonical, plain, read_content
 from audit.errors import FieldError, InvalidEntries
@@ -212,7 +213,7 @@ def _apply_section(model: type[GovernedModel], entries: list[Any], user: Any, st
         objects.append(item)
         plans.append(step)
     if not problems and objects:
-        contents = {row.pk: read_content(model, row) for row in stored.values()}
+        contents = {row.pk: encryption.mark(read_content(model, row)) for row in stored.values()}
         problems = _store(model, objects, entries)
     if not problems:
         for index, (item, step) in enumerate(zip(objects, plans, strict=True)):
@@ -232,7 +233,7 @@ def _apply_section(model: type[GovernedModel], entries: list[Any], user: Any, st
 
 def _find_hidden(model: type[GovernedModel], item: GovernedModel, before: Mapping[str, Any]) -> list[str]:
     """The fields of a stored object that differ from what they were `before`, secrets included."""
-    after = read_content(model, item)
+    after = encryption.mark(read_content(model, item))
     return [name for name in after if canonical(before[name]) != canonical(after[name])]
 
 
@@ -304,6 +305,8 @@ def _read_entry(
                 setattr(item, name, related[name][value])
         else:
             setattr(item, name, value)
+    if row is not None:
+        item.keep_hidden(row)
     return item, missing
 
 

@@ -15,6 +15,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import ProtectedError
 from django.utils import timezone
 
+from audit import encryption
 from audit.changes import ChangeSet, change_set, current_change_set
 from audit.documents import canonical, digest, find_unstorable, read_content
 from audit.errors import InvalidEntries, StaleVersion, StateConflict, UngovernedWrite
@@ -102,13 +103,28 @@ class GovernedModel(models.Model):
         return "change"
 
     @classmethod
+    def conceal(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """`content` as the journal keeps it: secrets masked, with marks that tell one from another.
+
+        Envelopes are masked here; models replace what else of theirs is secret.
+        """
+        return encryption.mark(content)
+
+    @classmethod
     def mask(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """`content` as it may be shown and journalled: models with secrets replace them here."""
-        return content
+        """`content` as it may be shown and exported: a secret is `{"set": true}`."""
+        return encryption.hide(cls.conceal(content))
 
     def document(self) -> dict[str, Any]:
-        """The masked content of this object."""
+        """The content of this object as the journal keeps it."""
+        return self.conceal(read_content(type(self), self))
+
+    def shown(self) -> dict[str, Any]:
+        """The content of this object as it may be shown."""
         return self.mask(read_content(type(self), self))
+
+    def keep_hidden(self, stored: Self) -> None:
+        """Take the secrets that a document did not say from `stored`: models that have any do it here."""
 
     @classmethod
     def name_change(cls, action: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
@@ -242,7 +258,7 @@ def _describe(
 
 def digest_history(model: type[GovernedModel], history_row: models.Model) -> str:
     """SHA-256 of what a history row says of the object, masked: kept in the journal to tell an altered row."""
-    content = model.mask(read_content(model, history_row))
+    content = model.conceal(read_content(model, history_row))
     return digest([history_row.history_type, history_row.version, content])
 
 
@@ -408,9 +424,13 @@ def _check_fixed(item: GovernedModel, stored: GovernedModel | None) -> None:
             )
 
 
+def spell(model: type[models.Model], source: models.Model) -> str:
+    """The content of `source` to be compared: a secret is the same under another key, and another one when set anew."""
+    return canonical(encryption.mark(read_content(model, source)))
+
+
 def _same(item: GovernedModel, stored: GovernedModel) -> bool:
-    model = type(item)
-    return canonical(read_content(model, item)) == canonical(read_content(model, stored))
+    return spell(type(item), item) == spell(type(stored), stored)
 
 
 def _delete_protected(delete: Any) -> tuple[int, dict[str, int]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -20,6 +20,7 @@ from django.core.cache import cache
 from django.db import models
 from django.utils import timezone
 
+from audit import encryption
 from audit.changes import change_set, current_change_set
 from audit.documents import digest, plain
 from audit.models import Revision
@@ -197,10 +198,7 @@ def _read_parts(moment: datetime) -> dict[str, Any]:
     for item in assignments:
         speakers.setdefault(item["rule"], []).append(item["persona"])
     overrides = _read_overrides(moment)
-    everywhere: dict[str, list[Mapping[str, Any]]] = {}
-    for item in overrides:
-        if not item["paths"]:
-            everywhere.setdefault(item["rule_name"], []).append(item)
+    everywhere = _list_everywhere(overrides)
     return {
         "rules": tuple(_read_rules(speakers, everywhere)),
         "plugins": tuple(
@@ -214,9 +212,42 @@ def _read_parts(moment: datetime) -> dict[str, Any]:
             Persona.objects.values("name", "title", "description", "voice", "rule_types", "version").order_by("name")
         ),
         "assignments": tuple(assignments),
-        "overrides": tuple({key: value for key, value in item.items() if key != "moment"} for item in overrides),
+        "overrides": tuple(
+            {key: encryption.hide(value) for key, value in item.items() if key != "moment"} for item in overrides
+        ),
         "valid_until": min((item["moment"] for item in overrides), default=None),
     }
+
+
+def reveal_rules(names: Sequence[str], moment: datetime) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The configurations of rules as they are in force at `moment`, with secrets in clear: never store or show them.
+
+    And of rules with secrets that cannot be decrypted, what to do about it. Whoever asks makes sure that the revision
+    has not moved.
+    """
+    everywhere = _list_everywhere(_read_overrides(moment))
+    found: dict[str, dict[str, Any]] = {}
+    told: dict[str, str] = {}
+    for name, configuration in AnalysisRule.objects.filter(name__in=names).values_list("name", "configuration"):
+        row = {"configuration": configuration}
+        for override in everywhere.get(name, []):
+            row = merge_patch(row, override["override_config"])
+        found[name], lost = encryption.reveal_readable(row["configuration"])
+        if lost:
+            told[name] = " ".join(
+                f"The secret {place.strip('/')} of its configuration cannot be used. {error}"
+                for place, error in lost.items()
+            )
+    return found, told
+
+
+def _list_everywhere(overrides: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Overrides that are not limited to paths, by rule."""
+    everywhere: dict[str, list[Mapping[str, Any]]] = {}
+    for item in overrides:
+        if not item["paths"]:
+            everywhere.setdefault(item["rule_name"], []).append(item)
+    return everywhere
 
 
 def _read_rules(
@@ -230,6 +261,7 @@ def _read_rules(
         for override in everywhere.get(row["name"], []):
             row = merge_patch(row, override["override_config"])
             row["overridden_by"] = [*row["overridden_by"], override["id"]]
+        row["configuration"] = encryption.hide(row["configuration"])
         if row["enabled"]:
             row["personas"] = speakers.get(row["name"], [])
             rules.append(row)

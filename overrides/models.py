@@ -15,6 +15,8 @@ from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
 from overrides.choices import Enforcement, OverrideStatus, TargetType
+from plugins import sealing
+from rules.models import AnalysisRule, list_secret_fields
 
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
@@ -164,6 +166,18 @@ class GovernanceRuleOverride(GovernedModel):
             ),
         ]
 
+    @property
+    def secret_fields(self) -> list[str]:
+        """JSON pointers of what is secret in the patch: what the plugin of the rule calls secret there."""
+        plugin = AnalysisRule.objects.filter(name=self.rule_name).values_list("plugin_id", flat=True).first()
+        return [f"/configuration{pointer}" for pointer in list_secret_fields(plugin)]
+
+    def keep_hidden(self, stored: GovernanceRuleOverride) -> None:
+        """A secret that is not said, or said as it is shown, is the stored one."""
+        self.override_config, _ = sealing.keep(
+            self.override_config, self.secret_fields, stored.override_config, null_removes=False
+        )
+
     def become_proposal(self) -> None:
         """Come back without force: what is restored from a document or from history has to be approved anew."""
         self.status, self.enabled, self.approved_by = OverrideStatus.DRAFT, False, None
@@ -173,7 +187,10 @@ class GovernanceRuleOverride(GovernedModel):
         if not self.created_by:
             self.created_by = current_origin().actor()[1]
         if self.target_type == TargetType.ANALYSIS_RULE:
-            validation.check_override_config(self.override_config)
+            # Null is part of the patch: it takes the rule's own secret away.
+            sealing.protect(
+                self, "override_config", self.secret_fields, validation.check_override_config, null_removes=False
+            )
         validation.check_paths(self.paths)
         if self.approved_by is not None and self.approved_by == self.created_by:
             raise ValidationError("Nobody approves his own override.")
