@@ -174,9 +174,7 @@ class GovernanceRuleOverride(GovernedModel):
 
     def keep_hidden(self, stored: GovernanceRuleOverride) -> None:
         """A secret that is not said, or said as it is shown, is the stored one."""
-        self.override_config, _ = sealing.keep(
-            self.override_config, self.secret_fields, stored.override_config, null_removes=False
-        )
+        sealing.keep_in(self, "override_config", self.secret_fields, stored.override_config, null_removes=False)
 
     def become_proposal(self) -> None:
         """Come back without force: what is restored from a document or from history has to be approved anew."""

@@ -94,7 +94,7 @@ class Plugin(GovernedModel):
 
     def keep_hidden(self, stored: Plugin) -> None:
         """A secret that is not said, or said as it is shown, is the stored one."""
-        self.configuration, _ = sealing.keep(self.configuration, self.secret_fields, stored.configuration)
+        sealing.keep_in(self, "configuration", self.secret_fields, stored.configuration)
 
     def reveal_configuration(self) -> dict[str, Any]:
         """The settings as the analyzer needs them, secrets in clear. Raises `encryption.Unreadable`."""

@@ -22,6 +22,7 @@ from plugins import masking
 
 _ABSENT = object()
 _SEALED = "_sealed_marks"  # of envelopes that an object in memory has got and that are not stored yet
+_SETTLED = "_settled_secrets"  # fields of an object in memory whose secrets are settled, and how
 Steps = tuple[str, ...]
 
 
@@ -145,14 +146,39 @@ def protect(
         check(document)
         return
     before = (stored or (lambda: read_stored(instance, field)))() or {}
-    document, missing = keep(document, pointers, before, null_removes=null_removes)
+    missing = keep_in(instance, field, pointers, before, null_removes=null_removes)
+    document = getattr(instance, field)
     if missing:
         problem = "There is no stored value of this entry that could stay as it is: send one."
         raise _refuse(field, dict.fromkeys(missing, problem))
     document = _take_own(instance, field, document, before)
     clear, lost = encryption.reveal_readable(document)
     _check_quietly(check, clear, field, [*pointers, *(place for place, _ in encryption.find_envelopes(document))], lost)
-    setattr(instance, field, _seal(instance, field, document, pointers))
+    _settle(instance, field, _seal(instance, field, document, pointers))
+
+
+def keep_in(
+    instance: models.Model, field: str, pointers: Sequence[str], stored: Any, *, null_removes: bool = True
+) -> list[str]:
+    """Let the secrets in `field` stay that stay; return the places where nothing could.
+
+    Once is enough: a form validates before it saves, and what null has removed must not come back the second time.
+    """
+    document = getattr(instance, field)
+    settled = getattr(instance, _SETTLED, {})
+    if field in settled and settled[field] == document:
+        return []
+    kept, missing = keep(document, pointers, stored, null_removes=null_removes)
+    if missing:
+        setattr(instance, field, kept)
+    else:
+        _settle(instance, field, kept)
+    return missing
+
+
+def _settle(instance: models.Model, field: str, document: Any) -> None:
+    setattr(instance, field, document)
+    setattr(instance, _SETTLED, {**getattr(instance, _SETTLED, {}), field: document})
 
 
 def read_stored(instance: models.Model, field: str) -> Any:

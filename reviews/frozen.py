@@ -75,7 +75,11 @@ def report_lost(result: Result, frozen: Frozen) -> None:
     asked = {rule.plugin for rule in frozen.configuration.specs}
     failures = [Failure(name, None, None, text) for name, text in frozen.settings.lost.items() if name in asked]
     plugins = {rule.name: rule.plugin for rule in frozen.configuration.specs}
-    failures += [Failure(plugins[name], name, None, text) for name, text in frozen.lost.items()]
+    failures += [
+        Failure(plugins[name], name, None, text)
+        for name, text in frozen.lost.items()
+        if plugins[name] not in frozen.settings.lost
+    ]
     for failure in failures:
         tally = result.plugin_runs.setdefault(failure.plugin, PluginTally())
         tally.failures += 1

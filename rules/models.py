@@ -165,7 +165,7 @@ class AnalysisRule(GovernedModel):
     def keep_hidden(self, stored: AnalysisRule) -> None:
         """A secret that is not said, or said as it is shown, is the stored one of the same plugin."""
         before = stored.configuration if stored.plugin_id == self.plugin_id else {}
-        self.configuration, _ = sealing.keep(self.configuration, self.secret_fields, before)
+        sealing.keep_in(self, "configuration", self.secret_fields, before)
 
     def spec(self, configuration: Mapping[str, Any] | None = None) -> RuleSpec:
         """This rule as analyzers see it. `configuration` is its own one with the secrets in clear."""
