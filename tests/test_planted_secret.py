@@ -37,11 +37,14 @@ WORD = "pl4nted"
 
 
 @pytest.fixture
-def planted(packages: Packages, settings: Any, tmp_path: Path, caplog: Any) -> dict[str, Any]:  # noqa: F811
+def planted(packages: Packages, settings: Any, tmp_path: Path, caplog: Any, monkeypatch: Any) -> dict[str, Any]:  # noqa: F811
     """An installation with secrets from every door, a review of it, and everything that was answered meanwhile."""
     settings.ENCRYPTION_KEYS, settings.ENCRYPTION_KEY_FILE = [], tmp_path / "encryption.keys"
     settings.DEBUG_PROPAGATE_EXCEPTIONS = False
     caplog.set_level(logging.DEBUG)
+    # Django's own lines do not propagate.
+    monkeypatch.setattr(logging.getLogger("django"), "handlers", [caplog.handler])
+    caplog.set_level(logging.DEBUG, "django")
     packages.install("remote_package", CODE, remote="Remote")
     sync_plugins()
     make_persona("security")
