@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from audit import encryption
 from audit.changes import ChangeSet, change_set, current_change_set
-from audit.documents import canonical, digest, find_unstorable, read_content
+from audit.documents import digest, find_unstorable, is_same, read_content
 from audit.errors import InvalidEntries, StaleVersion, StateConflict, UngovernedWrite
 from audit.journal import BATCH_SIZE, Change
 
@@ -159,7 +159,7 @@ class GovernedModel(models.Model):
             _check_fixed(self, stored)
             # Constraints are judged by clean() in words and by the database in fact: Django would ask one query each.
             self.full_clean(validate_constraints=False)
-            if stored is not None and _same(self, stored):
+            if stored is not None and is_same(type(self), self, stored):
                 self.version, self.updated_at = stored.version, stored.updated_at
                 return
             self._stored_document = stored.document() if stored is not None else None
@@ -275,7 +275,7 @@ def save_all(objects: Sequence[Governed]) -> list[Governed]:
         known = [item.pk for item in objects if not item._state.adding]
         stored = {row.pk: row for row in model._base_manager.filter(pk__in=known)} if known else {}
         _clean_all(model, objects, stored)
-        differing = [item for item in objects if item.pk not in stored or not _same(item, stored[item.pk])]
+        differing = [item for item in objects if item.pk not in stored or not is_same(model, item, stored[item.pk])]
         first = changes.next_revision()
         for number, item in enumerate(differing, start=first):
             item.version, item.updated_at = number, changes.started_at
@@ -422,15 +422,6 @@ def _check_fixed(item: GovernedModel, stored: GovernedModel | None) -> None:
             raise ValidationError(
                 {name: f"The {field.verbose_name} of a {item._meta.verbose_name} is fixed; create a new one."}
             )
-
-
-def spell(model: type[models.Model], source: models.Model) -> str:
-    """The content of `source` to be compared: a secret is the same under another key, and another one when set anew."""
-    return canonical(encryption.mark(read_content(model, source)))
-
-
-def _same(item: GovernedModel, stored: GovernedModel) -> bool:
-    return spell(type(item), item) == spell(type(stored), stored)
 
 
 def _delete_protected(delete: Any) -> tuple[int, dict[str, int]]:

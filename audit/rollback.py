@@ -18,10 +18,10 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from audit.changes import change_set
-from audit.documents import canonical, content_fields
+from audit.documents import canonical, content_fields, is_same
 from audit.errors import InvalidEntries, NotPermitted, StateConflict
 from audit.exchange import list_errors
-from audit.governed import GovernedModel, governed_models, save_all, spell
+from audit.governed import GovernedModel, governed_models, save_all
 from audit.models import ConfigurationAuditLog
 from audit.permissions import may
 
@@ -335,7 +335,7 @@ def _put_back(
         if item is None:
             left_alone.append(f"{model._meta.verbose_name} {wish.name}: such objects do not come back by a rollback.")
             continue
-        if present is not None and spell(model, item) == spell(model, present):
+        if present is not None and is_same(model, item, present):
             continue
         if present is None and "add" not in model._meta.default_permissions:
             left_alone.append(f"{model._meta.verbose_name} {wish.name} stays away: it comes with an installed package.")

@@ -561,7 +561,7 @@ def test_an_older_secret_put_in_place_of_the_newer_is_told(remote, manager):
     assert any("changed past the journal" in item.problem for item in verify().breaks)
 
 
-def test_a_backup_holds_the_ciphertext_alone_and_comes_back_without_its_key(remote, settings):
+def test_the_record_holds_where_no_key_can_read_what_is_stored(remote, settings):
     envelope = stored()["token"]
     assert TOKEN not in json.dumps(envelope)
     with override_settings(ENCRYPTION_KEYS=[Fernet.generate_key().decode()]), connection.cursor() as cursor:
