@@ -14,3 +14,4 @@ class AuditConfig(AppConfig):
         import_module("audit.changes").register_completion(import_module("audit.creators").keep_own)
         import_module("audit.watchers").connect()
         import_module("audit.timers").connect()
+        import_module("audit.key_checks").connect()

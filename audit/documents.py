@@ -16,6 +16,8 @@ from uuid import UUID
 
 from django.db import models
 
+from audit import encryption
+
 JSONValue = Any
 MAX_DEPTH = 40  # nested lists and objects; deeper documents serve nobody and exhaust recursive readers
 
@@ -73,6 +75,12 @@ def read_content(model: type[models.Model], source: models.Model) -> dict[str, J
             value = field.to_python(value)
         content[field.name] = plain(value)
     return content
+
+
+def is_same(model: type[models.Model], one: models.Model, other: models.Model) -> bool:
+    """Whether the content is equal. A secret is the same under another key, and another one when it was set anew."""
+    first, second = (canonical(encryption.mark(read_content(model, source))) for source in (one, other))
+    return first == second
 
 
 def find_unstorable(value: Any, depth: int = 0) -> str | None:

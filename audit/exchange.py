@@ -14,6 +14,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
+from audit import encryption
 from audit.changes import ChangeSet, change_set
 from audit.documents import canonical, read_content
 from audit.entries import (
@@ -287,8 +288,8 @@ class _Import:
         if entry.row is None:
             self._tell(section, entry, "created")
             return self._ask(section, entry, ["add"])
-        entry.before = read_content(model, entry.row)
-        after = read_loosely(model, entry.item)
+        entry.before = encryption.mark(read_content(model, entry.row))
+        after = encryption.mark(read_loosely(model, entry.item))
         if after is not None and spell(entry.before) == spell(after):
             self._tell(section, entry, "unchanged")
             return False
@@ -321,6 +322,8 @@ class _Import:
                 self._refuse(entry, f"There is no {target._meta.verbose_name} {value!r}.", f"/{name}")
         if missing:
             self._tell(section, entry, "created" if entry.row is None else "updated")
+        elif entry.row is not None:
+            entry.item.keep_hidden(entry.row)
         return missing
 
     def _save(self, section: _Section, entries: list[Entry]) -> None:
@@ -357,7 +360,7 @@ class _Import:
     def _tell_stored(self, section: _Section, entry: Entry) -> None:
         """What an entry has changed in fact: its object is in its normal form now, with its secrets."""
         model = section.model
-        after = read_content(model, entry.item)
+        after = encryption.mark(read_content(model, entry.item))
         changed = [name for name in after if canonical(entry.before[name]) != canonical(after[name])]
         fields = compare_contents(model.mask(entry.before), model.mask(after))
         hidden = [name for name in changed if name not in fields]

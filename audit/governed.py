@@ -15,8 +15,9 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import ProtectedError
 from django.utils import timezone
 
+from audit import encryption
 from audit.changes import ChangeSet, change_set, current_change_set
-from audit.documents import canonical, digest, find_unstorable, read_content
+from audit.documents import digest, find_unstorable, is_same, read_content
 from audit.errors import InvalidEntries, StaleVersion, StateConflict, UngovernedWrite
 from audit.journal import BATCH_SIZE, Change
 
@@ -102,13 +103,28 @@ class GovernedModel(models.Model):
         return "change"
 
     @classmethod
+    def conceal(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """`content` as the journal keeps it: secrets masked, with marks that tell one from another.
+
+        Envelopes are masked here; models replace what else of theirs is secret.
+        """
+        return encryption.mark(content)
+
+    @classmethod
     def mask(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """`content` as it may be shown and journalled: models with secrets replace them here."""
-        return content
+        """`content` as it may be shown and exported: a secret is `{"set": true}`."""
+        return encryption.hide(cls.conceal(content))
 
     def document(self) -> dict[str, Any]:
-        """The masked content of this object."""
+        """The content of this object as the journal keeps it."""
+        return self.conceal(read_content(type(self), self))
+
+    def shown(self) -> dict[str, Any]:
+        """The content of this object as it may be shown."""
         return self.mask(read_content(type(self), self))
+
+    def keep_hidden(self, stored: Self) -> None:
+        """Take the secrets that a document did not say from `stored`: models that have any do it here."""
 
     @classmethod
     def name_change(cls, action: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
@@ -143,7 +159,7 @@ class GovernedModel(models.Model):
             _check_fixed(self, stored)
             # Constraints are judged by clean() in words and by the database in fact: Django would ask one query each.
             self.full_clean(validate_constraints=False)
-            if stored is not None and _same(self, stored):
+            if stored is not None and is_same(type(self), self, stored):
                 self.version, self.updated_at = stored.version, stored.updated_at
                 return
             self._stored_document = stored.document() if stored is not None else None
@@ -242,7 +258,7 @@ def _describe(
 
 def digest_history(model: type[GovernedModel], history_row: models.Model) -> str:
     """SHA-256 of what a history row says of the object, masked: kept in the journal to tell an altered row."""
-    content = model.mask(read_content(model, history_row))
+    content = model.conceal(read_content(model, history_row))
     return digest([history_row.history_type, history_row.version, content])
 
 
@@ -259,7 +275,7 @@ def save_all(objects: Sequence[Governed]) -> list[Governed]:
         known = [item.pk for item in objects if not item._state.adding]
         stored = {row.pk: row for row in model._base_manager.filter(pk__in=known)} if known else {}
         _clean_all(model, objects, stored)
-        differing = [item for item in objects if item.pk not in stored or not _same(item, stored[item.pk])]
+        differing = [item for item in objects if item.pk not in stored or not is_same(model, item, stored[item.pk])]
         first = changes.next_revision()
         for number, item in enumerate(differing, start=first):
             item.version, item.updated_at = number, changes.started_at
@@ -406,11 +422,6 @@ def _check_fixed(item: GovernedModel, stored: GovernedModel | None) -> None:
             raise ValidationError(
                 {name: f"The {field.verbose_name} of a {item._meta.verbose_name} is fixed; create a new one."}
             )
-
-
-def _same(item: GovernedModel, stored: GovernedModel) -> bool:
-    model = type(item)
-    return canonical(read_content(model, item)) == canonical(read_content(model, stored))
 
 
 def _delete_protected(delete: Any) -> tuple[int, dict[str, int]]:

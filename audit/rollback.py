@@ -18,7 +18,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from audit.changes import change_set
-from audit.documents import canonical, content_fields, read_content
+from audit.documents import canonical, content_fields, is_same
 from audit.errors import InvalidEntries, NotPermitted, StateConflict
 from audit.exchange import list_errors
 from audit.governed import GovernedModel, governed_models, save_all
@@ -338,7 +338,7 @@ def _put_back(
         if item is None:
             left_alone.append(f"{model._meta.verbose_name} {wish.name}: such objects do not come back by a rollback.")
             continue
-        if present is not None and canonical(read_content(model, item)) == canonical(read_content(model, present)):
+        if present is not None and is_same(model, item, present):
             continue
         if present is None and "add" not in model._meta.default_permissions:
             left_alone.append(f"{model._meta.verbose_name} {wish.name} stays away: it comes with an installed package.")

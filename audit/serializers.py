@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.validators import UniqueValidator
 
+from audit import encryption
 from audit.changes import MAX_REASON
 from audit.problems import MAX_ERRORS
 
@@ -67,7 +68,10 @@ class KnownChoiceField(serializers.ChoiceField):
 
 
 class ObjectField(serializers.DictField):
-    """A JSON object whose content is checked elsewhere."""
+    """A JSON object whose content is checked elsewhere; what is encrypted in it is shown as `{"set": true}`."""
+
+    def to_representation(self, value: Any) -> Any:
+        return encryption.hide(super().to_representation(value))
 
 
 class StrictMixin:

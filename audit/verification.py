@@ -14,14 +14,15 @@ from typing import Any
 
 from django.db import models
 
+from audit import encryption
 from audit.documents import canonical, digest, read_content
+from audit.encryption import SHOWN, MissingKey, Unreadable, find_envelopes, is_envelope, is_shown
 from audit.governed import GovernedModel, governed_models
 from audit.journal import hash_row
 from audit.models import ConfigurationAuditLog, Revision
 
 CHUNK = 1000  # rows read at once
 MAX_BREAKS = 100  # told one by one; where the journal is rewritten, all later rows differ
-MARK = {"set": True}  # what masked documents show in place of a secret
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Report:
     breaks: list[Break] = field(default_factory=list)
     more: int = 0
     """Breaks beyond `MAX_BREAKS`."""
+    unread: int = 0
+    """Secrets that could not be checked, because their keys are not here: no proof that somebody changed anything."""
 
     @property
     def intact(self) -> bool:
@@ -176,8 +179,22 @@ def _check_history(
             document = row.new_config if row.new_config is not None else row.old_config or {}
             if digest_like(model, history_row, document) != row.history_digest:
                 report.add(row.revision, f"its history row ({model._meta.verbose_name} {row.entity_name}) was altered.")
+            _check_secrets(model, history_row, row.revision, f"the history row of {row.entity_name}", report)
             key = getattr(history_row, model._meta.pk.attname)
             latest[entity_type, key] = (row.revision, row.new_config)
+
+
+def _check_secrets(
+    model: type[GovernedModel], source: models.Model, revision: int, holder: str, report: Report
+) -> None:
+    """Digests do not cover ciphertexts, so that keys can be rotated: these prove themselves when they are decrypted."""
+    for place, envelope in find_envelopes(read_content(model, source)):
+        try:
+            encryption.unseal(envelope)
+        except MissingKey:
+            report.unread += 1
+        except Unreadable:
+            report.add(revision, f"the secret at {place.strip('/')} in {holder} was altered.")
 
 
 def digest_like(model: type[GovernedModel], history_row: models.Model, document: Mapping[str, Any]) -> str:
@@ -192,9 +209,9 @@ def digest_like(model: type[GovernedModel], history_row: models.Model, document:
 
 
 def mask_like(content: Any, document: Any) -> Any:
-    """`content` with marks wherever `document` has them."""
-    if document == MARK and content not in (None, ""):
-        return MARK
+    """`content` with marks wherever `document` has them; an envelope with the mark that it carries."""
+    if is_shown(document) and content not in (None, ""):
+        return encryption.mark(content) if is_envelope(content) and "mark" in document else dict(SHOWN)
     if isinstance(content, Mapping) and isinstance(document, Mapping):
         return {name: mask_like(value, document.get(name)) for name, value in content.items()}
     if isinstance(content, list) and isinstance(document, list) and len(content) == len(document):
@@ -232,6 +249,7 @@ def _check_present(
             content = {name: value for name, value in read_content(model, item).items() if name in document}
             if canonical(mask_like(content, document)) != canonical(document) or item.version != revision:
                 report.add(revision, f"{model._meta.verbose_name} {item.entity_name} was changed past the journal.")
+            _check_secrets(model, item, item.version, f"{model._meta.verbose_name} {item.entity_name}", report)
         for item in model._base_manager.filter(version__gt=end):
             # Read after the object: what is committed by now has its journal row.
             if item.version > take_checkpoint().revision:

@@ -1,7 +1,8 @@
 """How is the server set up? One file, read from the environment; without any variable it runs from `./var` on SQLite.
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT, GOVERNANCE_ACCESS_LOG,
+GOVERNANCE_SECRET_KEY, GOVERNANCE_ENCRYPTION_KEYS, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT,
+GOVERNANCE_ACCESS_LOG,
 GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK,
 GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES,
 GOVERNANCE_SUPERUSERS_APPROVE_OWN, GOVERNANCE_FLAG_DEPENDENT_APPROVERS. `docs/operations.md` explains each.
@@ -17,6 +18,8 @@ from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from audit.key_files import read_or_make
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("GOVERNANCE_HOME") or BASE_DIR / "var").resolve()
@@ -60,12 +63,9 @@ def read_secret(name: str, file_name: str) -> str:
         return os.environ[name]
     path = HOME / file_name
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(64))
-    return path.read_text().strip()
+        return read_or_make(path, lambda: secrets.token_urlsafe(64)).strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} cannot be used: {error.strerror}.") from error
 
 
 try:
@@ -75,6 +75,12 @@ except OSError as error:
 PRODUCTION = read_flag("GOVERNANCE_PRODUCTION")
 DEBUG = read_flag("GOVERNANCE_DEBUG") and not PRODUCTION
 SECRET_KEY = read_secret("GOVERNANCE_SECRET_KEY", "secret.key")
+# Secrets in the configuration are encrypted with the first of these keys, else with the first one of the file, which is
+# made when there is a secret to encrypt.
+ENCRYPTION_KEYS = read_list("GOVERNANCE_ENCRYPTION_KEYS")
+ENCRYPTION_KEY_FILE = HOME / "encryption.keys"
+# Whoever sees a debug page sees no values of variables: secrets are among them.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "governance_config.error_pages.QuietFilter"
 ALLOWED_HOSTS = read_list("GOVERNANCE_HOSTS") or ([] if PRODUCTION else ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = read_list("GOVERNANCE_ORIGINS")
 if PRODUCTION and not ALLOWED_HOSTS:

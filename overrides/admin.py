@@ -131,8 +131,9 @@ class OverrideAdmin(ReadOnlyAdmin):
 
 def find_differences(override: GovernanceRuleOverride) -> list[Difference]:
     """What the rule was when the override was asked for, against what it is under the override."""
-    before: dict[str, Any] = override.original_config or {}
-    after = merge_patch(before, override.override_config)
+    shown = override.shown()
+    before: dict[str, Any] = shown["original_config"] or {}
+    after = merge_patch(before, shown["override_config"])
     touched = list(override.override_config)
     return compare({name: before.get(name) for name in touched}, {name: after.get(name) for name in touched})
 

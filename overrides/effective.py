@@ -10,16 +10,22 @@ A lapse of an override changes the answer without a change of a row: readers jud
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.utils import timezone
 
+from audit import encryption
 from audit.changes import change_set, current_change_set
 from audit.metrics import count_cache
 from audit.models import ConfigurationAuditLog
 from overrides import sharing
+from overrides.choices import TargetType
 from overrides.configuration import Configuration, put_in_force
+from overrides.models import GovernanceRuleOverride
 from overrides.stored import ENTITY_TYPES, Mark, Stored, read_again, read_all, read_mark
+from overrides.validation import merge_patch
 from personas.models import PersonaRuleAssignment
 from rules.models import AnalysisRule
 
@@ -47,6 +53,34 @@ def load_configuration(now: datetime | None = None) -> Configuration:
         if kept is None or kept is seen or not kept.answers(read_mark(), moment):
             _kept = kept = _renew(kept, moment)
     return kept
+
+
+def reveal_rules(names: Sequence[str], moment: datetime) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The configurations of rules as they are in force at `moment`, with secrets in clear: never store or show them.
+
+    And of rules with secrets that cannot be decrypted, what to do about it. Whoever asks makes sure that the revision
+    has not moved.
+    """
+    overrides = GovernanceRuleOverride.objects.filter(
+        enabled=True, target_type=TargetType.ANALYSIS_RULE, rule_name__in=names, expires_at__gt=moment
+    )
+    patches: dict[str, list[Any]] = {}
+    for name, paths, patch in overrides.order_by("id").values_list("rule_name", "paths", "override_config"):
+        if not paths:
+            patches.setdefault(name, []).append(patch)
+    found: dict[str, dict[str, Any]] = {}
+    told: dict[str, str] = {}
+    for name, configuration in AnalysisRule.objects.filter(name__in=names).values_list("name", "configuration"):
+        row = {"configuration": configuration}
+        for patch in patches.get(name, []):
+            row = merge_patch(row, patch)
+        found[name], lost = encryption.reveal_readable(row["configuration"])
+        if lost:
+            told[name] = " ".join(
+                f"The secret {place.strip('/')} of its configuration cannot be used. {error}"
+                for place, error in lost.items()
+            )
+    return found, told
 
 
 def _renew(kept: Configuration | None, moment: datetime) -> Configuration:

@@ -19,7 +19,9 @@ from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
 from overrides.choices import DecisionKind, Enforcement, OverrideStatus, TargetType
+from plugins import sealing
 from rules.choices import Severity
+from rules.models import AnalysisRule, list_secret_fields
 
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
@@ -259,6 +261,16 @@ class GovernanceRuleOverride(GovernedModel):
         self.enabled, self.approved_by, self.approval_count = False, None, 0
         self.break_glass = self.needs_review = self.self_approved = False
 
+    @property
+    def secret_fields(self) -> list[str]:
+        """JSON pointers of what is secret in the patch: what the plugin of the rule calls secret there."""
+        plugin = AnalysisRule.objects.filter(name=self.rule_name).values_list("plugin_id", flat=True).first()
+        return [f"/configuration{pointer}" for pointer in list_secret_fields(plugin)]
+
+    def keep_hidden(self, stored: GovernanceRuleOverride) -> None:
+        """A secret that is not said, or said as it is shown, is the stored one."""
+        sealing.keep_in(self, "override_config", self.secret_fields, stored.override_config, null_removes=False)
+
     def become_proposal(self) -> None:
         """Come back without force: what is restored from a document or from history has to be approved anew."""
         self.status = OverrideStatus.DRAFT
@@ -271,7 +283,10 @@ class GovernanceRuleOverride(GovernedModel):
         if self.expires_at is not None:
             self.expires_at = self.expires_at.astimezone(UTC)  # one spelling of a moment, one digest
         if self.target_type == TargetType.ANALYSIS_RULE:
-            validation.check_override_config(self.override_config)
+            # Null is part of the patch: it takes the rule's own secret away.
+            sealing.protect(
+                self, "override_config", self.secret_fields, validation.check_override_config, null_removes=False
+            )
         else:
             validation.check_waiver(self.override_config)
         validation.check_paths(self.paths)

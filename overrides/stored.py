@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from django.db import models
 from django.db.models.functions import Cast
 
+from audit import encryption
 from audit.documents import plain
 from audit.models import ConfigurationAuditLog, Revision
 from overrides.choices import TargetType
@@ -196,13 +197,18 @@ def _read_rules(rows: models.QuerySet) -> Iterable[tuple[int, Rule]]:
         if isinstance(AnalysisRule._meta.get_field(name), models.JSONField)
     }
     columns = [documents.get(name, models.F(name)) for name in RULE_FIELDS]
-    spell = [str if name in documents else _spellers(name) for name in RULE_FIELDS]
+    spell = [_hide if name in documents else _spellers(name) for name in RULE_FIELDS]
     names = [name.removesuffix("_id") for name in RULE_FIELDS]
     template = "{" + ",".join(f'"{name}":%s' for name in names)
     enabled = RULE_FIELDS.index("enabled")
     for row in rows.order_by().values_list(*columns):
         spelt = template % tuple(map(call, spell, row))
         yield row[0], Rule(row[1], row[enabled], spelt.encode())
+
+
+def _hide(text: str) -> str:
+    """A document as it is stored, its secrets hidden; without any it stays as it is."""
+    return _encoder.encode(encryption.hide(json.loads(text))) if encryption.FIELD in text else text
 
 
 def _spellers(name: str) -> Any:
@@ -236,7 +242,7 @@ def _read_overrides(rows: models.QuerySet) -> Iterable[tuple[int, Override]]:
     for key, rule_name, override_config, paths, approved_by, expires_at in active.values_list(
         "id", "rule_name", "override_config", "paths", "approved_by", "expires_at"
     ):
-        yield key, Override(rule_name, plain(override_config), paths, approved_by, expires_at)
+        yield key, Override(rule_name, encryption.hide(plain(override_config)), paths, approved_by, expires_at)
 
 
 def spell(value: Any) -> bytes:

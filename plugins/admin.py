@@ -38,7 +38,7 @@ class PluginForm(ConfiguredForm, GovernedForm):
         if "configuration" in self.fields and analyzer is not None:
             self.fields["configuration"].use(analyzer.configuration_schema)
         # Secrets as marks: what comes back as it was shown is the stored one.
-        self.initial["configuration"] = self.instance.document()["configuration"]
+        self.initial["configuration"] = self.instance.shown()["configuration"]
 
 
 def _switch(enabled: bool) -> BulkChange:
@@ -140,7 +140,7 @@ class PluginAdmin(GovernedAdmin):
 
     @admin.display(description="Settings")
     def shown_configuration(self, plugin: Plugin) -> str:
-        return json.dumps(plugin.document()["configuration"], ensure_ascii=False)
+        return json.dumps(plugin.shown()["configuration"], ensure_ascii=False)
 
     @admin.display(description="What it does")
     def about(self, plugin: Plugin) -> str:

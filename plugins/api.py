@@ -64,8 +64,8 @@ class PluginSerializer(GovernedSerializer):
     installed_version = serializers.SerializerMethodField(help_text="Of the analyzer; null if it is not installed.")
     configuration = ObjectField(
         required=False,
-        help_text='Settings, as `configuration_schema` says. A secret is shown as `{"set": true}`; sent back so, it '
-        "stays as it is.",
+        help_text='Settings, as `configuration_schema` says. A secret is shown as `{"set": true}`; sent back so, '
+        "or left out, it stays as it is; null removes it.",
     )
     configuration_schema = serializers.SerializerMethodField(help_text="JSON Schema of `configuration`.")
     rule_schema = serializers.SerializerMethodField(help_text="JSON Schema of a rule's `configuration`.")
@@ -118,7 +118,7 @@ class PluginSerializer(GovernedSerializer):
 
     def to_representation(self, instance: Plugin) -> dict[str, Any]:
         shown = super().to_representation(instance)
-        shown["configuration"] = instance.document()["configuration"]
+        shown["configuration"] = instance.shown()["configuration"]
         return shown
 
 

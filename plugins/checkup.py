@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from audit import encryption
 from plugins import isolation, masking, obstacles, registry, schemas
 from plugins.contract import Analyzer, RuleError
 from plugins.dependencies import Program
@@ -26,6 +27,7 @@ def look(name: str, configuration: Mapping[str, Any], enabled: Collection[str]) 
 
     The analyzer is prepared without rules in a process of its own: one that hangs or crashes costs ten seconds at most.
     """
+    configuration, lost = encryption.reveal_readable(configuration)
     analyzer = registry.analyzers().get(name)
     if analyzer is None:
         problem = registry.problems().get(name)
@@ -35,6 +37,8 @@ def look(name: str, configuration: Mapping[str, Any], enabled: Collection[str]) 
     lacking = [program.problem for program in programs if program.problem]
     if lacking:
         return Look(MISSING, " ".join(f"{problem[:1].upper()}{problem[1:]}." for problem in lacking), programs)
+    if lost:
+        return Look(FAILING, " ".join(tell_lost(lost)), programs)
     complaint = _complain(name, analyzer, configuration, enabled)
     if complaint:
         return Look(FAILING, hide_secrets(complaint, name, configuration), programs)
@@ -43,13 +47,21 @@ def look(name: str, configuration: Mapping[str, Any], enabled: Collection[str]) 
 
 def hide_secrets(text: str, name: str, configuration: Mapping[str, Any]) -> str:
     """`text` without the secret settings that the analyzer `name` may have put into its complaint."""
+    return masking.redact(text, list_secrets(name, configuration))
+
+
+def list_secrets(name: str, configuration: Mapping[str, Any]) -> list[str]:
+    """The texts of the secret settings of the analyzer `name`, encrypted or not; those that are lost hide nothing."""
     analyzer = registry.analyzers().get(name)
-    if analyzer is None:
-        return text
-    secrets = masking.list_texts(configuration, schemas.secret_fields(analyzer.configuration_schema))
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+    places = [place for place, _ in encryption.find_envelopes(configuration)]
+    marked = schemas.secret_fields(analyzer.configuration_schema) if analyzer is not None else []
+    clear, _ = encryption.reveal_readable(configuration)
+    return masking.list_texts(clear, [*places, *marked])
+
+
+def tell_lost(lost: Mapping[str, encryption.Unreadable]) -> list[str]:
+    """A sentence for each secret setting that cannot be decrypted, by its place."""
+    return [f"The secret setting {place.strip('/')} cannot be used. {error}" for place, error in lost.items()]
 
 
 def _complain(

@@ -12,7 +12,11 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from django_jsonform.widgets import JSONFormWidget
 
+from audit.encryption import is_shown
+from plugins import masking, schemas
+
 LONG_TEXT = 200  # characters that a text may have, from which on it gets several lines
+KEPT = "Never shown. Left empty, what is stored stays; as JSON, null removes it."
 EMPTY: tuple[Any, ...] = ("", None, [], {})
 _KINDS = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
 _UNDRAWABLE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "patternProperties", "prefixItems", "const")
@@ -41,7 +45,9 @@ def draw(schema: Mapping[str, Any], *, name: str = "", required: bool = True) ->
         if "choices" not in drawn and schema.get("maxLength", 0) > LONG_TEXT or schema.get("widget") == "textarea":
             drawn["widget"] = "textarea"
         if schema.get("secret") is True:
+            drawn.pop("required", None)
             drawn["format"] = "password"
+            drawn["help_text"] = f"{drawn.get('help_text', '')} {KEPT}".strip()
     return drawn
 
 
@@ -81,9 +87,17 @@ def prune(schema: Mapping[str, Any], value: Any, initial: Any) -> Any:
         if part.get("type") == "object":
             item = prune(part, item, before.get(name))
         untouched = name in before and before[name] == item and type(before[name]) is type(item)
-        if untouched or name in needed or (item not in EMPTY and item != part.get("default", False)):
+        removed = item is None and part.get("secret") is True
+        if untouched or removed or name in needed or (item not in EMPTY and item != part.get("default", False)):
             pruned[name] = item
     return pruned
+
+
+def leave_out_shown(value: Any) -> Any:
+    """`value` without the secrets that are shown as set: their boxes are empty. In lists they stay, undrawable."""
+    if not isinstance(value, dict):
+        return value
+    return {name: leave_out_shown(item) for name, item in value.items() if not is_shown(item)}
 
 
 class ConfigurationWidget(JSONFormWidget):
@@ -94,6 +108,7 @@ class ConfigurationWidget(JSONFormWidget):
 
     def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
         context = {"name": name, "id": (attrs or {}).get("id", f"id_{name}"), "value": _indent(value)}
+        value = _leave_out_shown(value)
         if not self._can_draw(value):
             return mark_safe(render_to_string("admin/plugins/json_field.html", context))  # noqa: S308, a template
         context["form"] = super().render(name, value, attrs, renderer)
@@ -112,11 +127,22 @@ class ConfigurationWidget(JSONFormWidget):
         return super().media + forms.Media(js=["plugins/configuration.js"])
 
 
+def _leave_out_shown(value: Any) -> Any:
+    try:
+        return json.dumps(leave_out_shown(json.loads(value)))
+    except (TypeError, ValueError):
+        return value
+
+
 def _indent(value: Any) -> str:
     try:
         return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
     except (TypeError, ValueError):
         return value or ""
+
+
+def _forget(value: Any) -> Any:
+    return value if value is None or is_shown(value) else ""
 
 
 class ConfigurationField(forms.JSONField):
@@ -141,7 +167,12 @@ class ConfigurationField(forms.JSONField):
         return {} if cleaned is None else cleaned
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        return super().bound_data(data if data is not None else "null", initial)
+        """What a refused form shows again: like a password, a secret has to be typed again."""
+        value = super().bound_data(data if data is not None else "null", initial)
+        secret = schemas.secret_fields(self.schema)
+        if not secret:
+            return value
+        return initial if isinstance(value, InvalidJSONInput) else masking.replace(value, secret, _forget)
 
     def mark_error(self, pointer: str, message: str) -> None:
         """Show `message` beside the entry at `pointer` as well."""
@@ -166,4 +197,21 @@ class ConfiguredForm:
     def clean_configuration(self) -> Any:
         """What the user wrote, not what the widget filled in."""
         field = self.fields["configuration"]
-        return prune(field.schema, self.cleaned_data["configuration"], self.initial.get("configuration"))
+        written = self.cleaned_data["configuration"]
+        pruned = prune(field.schema, written, self.initial.get("configuration"))
+        return _drop_empty(pruned, schemas.secret_fields(field.schema))
+
+
+def _drop_empty(value: Any, secret: list[str]) -> Any:
+    """`value` without the boxes of secrets that were left empty."""
+    marked = masking.replace(value, secret, lambda item: _EMPTY_BOX if item == "" else item)
+    return _drop(marked)
+
+
+_EMPTY_BOX = object()
+
+
+def _drop(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _drop(item) for name, item in value.items() if item is not _EMPTY_BOX}
+    return [_drop(item) for item in value if item is not _EMPTY_BOX] if isinstance(value, list) else value

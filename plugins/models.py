@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from audit.errors import FieldError
+from audit import encryption
 from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
-from plugins import masking, obstacles, registry, schemas
+from plugins import masking, obstacles, registry, schemas, sealing
 from plugins.contract import Analyzer
 from plugins.validation import check_plugin_configuration
 
@@ -67,8 +66,9 @@ class Plugin(GovernedModel):
         return "toggle" if set(changed) == {"enabled"} else "change"
 
     @classmethod
-    def mask(cls, content: dict[str, Any]) -> dict[str, Any]:
+    def conceal(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Secret settings are marked as set. Without its analyzer nobody knows which they are: then all are."""
+        content = super().conceal(content)
         analyzer = registry.analyzers().get(content.get("name"))
         configuration = content["configuration"]
         if analyzer is None:
@@ -78,26 +78,31 @@ class Plugin(GovernedModel):
 
     def clean(self) -> None:
         super().clean()
-        if self.analyzer is None and not self.enabled and self.configuration == self._stored_configuration():
+        if self.analyzer is None and not self.enabled and self._is_set_as_before():
             return  # its package is gone: it can still be switched off
-        self._keep_secrets()
-        check_plugin_configuration(self.name, self.configuration)
+        sealing.protect(
+            self, "configuration", self.secret_fields, lambda clear: check_plugin_configuration(self.name, clear)
+        )
         if self.enabled:
             # Before the lock, so that the check under it (plugins.receivers) need not start the programs.
             obstacles.find_programs(self.name)
 
-    def _stored_configuration(self) -> dict[str, Any] | None:
-        return Plugin.objects.filter(pk=self.pk).values_list("configuration", flat=True).first()
+    @property
+    def secret_fields(self) -> list[str]:
+        """JSON pointers of the secret settings, as the installed analyzer says."""
+        return schemas.secret_fields(self.analyzer.configuration_schema) if self.analyzer is not None else []
 
-    def _keep_secrets(self) -> None:
-        """A secret that comes back as it was shown is the stored one, whichever door it comes through."""
-        secret = schemas.secret_fields(self.analyzer.configuration_schema) if self.analyzer is not None else []
-        if not secret:
-            return
-        self.configuration, missing = masking.unmask(self.configuration, secret, self._stored_configuration() or {})
-        if missing:
-            problem = "There is no stored value that could stay as it is: send one."
-            raise ValidationError({"configuration": [FieldError(problem, pointer=pointer) for pointer in missing]})
+    def keep_hidden(self, stored: Plugin) -> None:
+        """A secret that is not said, or said as it is shown, is the stored one."""
+        sealing.keep_in(self, "configuration", self.secret_fields, stored.configuration)
+
+    def reveal_configuration(self) -> dict[str, Any]:
+        """The settings as the analyzer needs them, secrets in clear. Raises `encryption.Unreadable`."""
+        return encryption.reveal(self.configuration)
+
+    def _is_set_as_before(self) -> bool:
+        stored = sealing.read_stored(self, "configuration")
+        return encryption.mark(self.configuration) == encryption.mark(stored)
 
 
 class PluginHealth(models.Model):

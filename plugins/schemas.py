@@ -1,7 +1,8 @@
 """Does a configuration satisfy its schema, and which of its fields are secret?
 
 Schemas are JSON Schema 2020-12. Nothing is ever fetched for a `$ref`, and `pattern` runs in linear time. A property may
-carry the annotation ``"secret": true``: its value is masked wherever it would be shown or journalled.
+carry the annotation ``"secret": true``: its value is encrypted in the database, and masked wherever it would be shown
+or journalled.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import jsonschema_rs
 _UNREADABLE = (TypeError, ValueError, RecursionError)
 
 _BRANCHES = ("allOf", "anyOf", "oneOf")
+MAX_KNOWN = 1000
+# Asked for every object that is journalled. By identity: a schema is as large as it likes, and its class keeps it.
+_secret_fields: dict[int, tuple[Mapping[str, Any], tuple[str, ...]]] = {}
 # Stands in messages where the library would quote the value, which may be a secret.
 _MASK = "The value"
 
@@ -45,7 +49,13 @@ def check_schema(schema: Any) -> list[tuple[str, str]]:
 
 def secret_fields(schema: Mapping[str, Any]) -> list[str]:
     """JSON pointers of the fields marked ``"secret": true``; `*` stands for any index or any other name."""
-    return sorted(set(_secrets(schema, schema, (), frozenset())))
+    known = _secret_fields.get(id(schema))
+    if known is None or known[0] is not schema:
+        if len(_secret_fields) >= MAX_KNOWN:
+            _secret_fields.clear()
+        known = (schema, tuple(sorted(set(_secrets(schema, schema, (), frozenset())))))
+        _secret_fields[id(schema)] = known
+    return list(known[1])
 
 
 def with_defaults(schema: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:

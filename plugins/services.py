@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.utils import timezone
 
+from audit import encryption
 from audit.changes import change_set
 from plugins import obstacles, registry
-from plugins.checkup import Look, hide_secrets, look
+from plugins.checkup import Look, hide_secrets, list_secrets, look, tell_lost
 from plugins.models import Plugin, PluginHealth, PluginRun
 
 Status = PluginHealth.Status
@@ -168,6 +169,23 @@ def _tell(run: PluginRun) -> str:
     return f"In the last run, over {files}, {run.failures} failed: {run.detail}"
 
 
-def configurations() -> dict[str, dict]:
-    """The configuration of every enabled plugin by name."""
-    return {plugin.name: plugin.configuration for plugin in Plugin.objects.filter(enabled=True)}
+@dataclass(frozen=True)
+class Settings:
+    """The settings of the enabled plugins by name, secrets in clear: never store or show them."""
+
+    configurations: Mapping[str, dict[str, Any]]
+    lost: Mapping[str, str]
+    """Plugins with secrets that cannot be decrypted, and what to do about it."""
+    secrets: Sequence[str]
+    """The texts of all that is secret in them."""
+
+
+def reveal_settings() -> Settings:
+    """What the analyzers of the enabled plugins need to work."""
+    configurations, told, secrets = {}, {}, []
+    for plugin in Plugin.objects.filter(enabled=True):
+        configurations[plugin.name], lost = encryption.reveal_readable(plugin.configuration)
+        if lost:
+            told[plugin.name] = " ".join(tell_lost(lost))
+        secrets += list_secrets(plugin.name, plugin.configuration)
+    return Settings(configurations, told, secrets)

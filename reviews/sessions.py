@@ -18,9 +18,9 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from audit.metrics import count_plugin_failures, observe_review
-from overrides.effective import Configuration, load_configuration
+from overrides.effective import Configuration
 from plugins.contract import Finding, RuleSpec
-from plugins.services import configurations, note_runs
+from plugins.services import note_runs
 from reviews.changes import Changes, find_changes
 from reviews.choices import GONE, Scope
 from reviews.codebases import MAX_NAME, Place, locate, show_path, was_reviewed
@@ -28,8 +28,10 @@ from reviews.copilot import write_prompts
 from reviews.coverage import Coverage
 from reviews.discovery import Discovery, discover
 from reviews.engine import Result, run
+from reviews.frozen import freeze, report_lost
 from reviews.issues import Issue
 from reviews.models import ReviewSession
+from reviews.redaction import hide_secrets
 from reviews.suppressions import NAME as DIRECTIVES
 from reviews.suppressions import Policy
 from reviews.tracking import Scene, track
@@ -79,7 +81,8 @@ def review(
     """
     files = discover(path, exclude=exclude)
     changes = find_changes(files.root, base_ref) if base_ref else None
-    configuration, plugin_configurations = _freeze()
+    frozen = freeze()
+    configuration, plugin_configurations = frozen.configuration, frozen.settings.configurations
     place = locate(files.root, codebase_name)
     reviewed_before = was_reviewed(place.codebase)
     watch = _Watch(progress, cancelled)
@@ -90,16 +93,19 @@ def review(
     specs = configuration.specs
     try:
         result = run(
-            specs,
+            frozen.specs,
             files,
             plugin_configurations=plugin_configurations,
             progress=watch.progress,
             jobs=jobs,
-            cache=CACHE if use_cache else None,
+            # Outcomes and their keys would bear traces of what is secret.
+            cache=CACHE if use_cache and not frozen.secrets else None,
             cancelled=watch.is_cancelled,
             suppression_policy=_policy(plugin_configurations),
             wanted=changes.include if changes is not None else None,
         )
+        report_lost(result, frozen)
+        hide_secrets(result, frozen.secrets)
         if result.cancelled:
             _end(session, ReviewSession.Status.CANCELLED)
             return Review(session, result, specs, files.root, session.started_at, timezone.now())
@@ -121,18 +127,6 @@ def review(
         _write_prompts(session, configuration)
     gone = {name: session.counts["by_state"][name] for name in GONE} if reviewed_before else None
     return Review(session, result, specs, files.root, session.started_at, finished_at, issues, gone)
-
-
-def _freeze() -> tuple[Configuration, Mapping[str, Mapping[str, Any]]]:
-    """The configuration in force, and the settings of its plugins as of the same revision.
-
-    Settings come from the rows, because those in the configuration are masked.
-    """
-    while True:
-        configuration = load_configuration()
-        plugin_configurations = configurations()
-        if load_configuration().etag == configuration.etag:
-            return configuration, plugin_configurations
 
 
 def _policy(plugin_configurations: Mapping[str, Mapping[str, Any]]) -> Policy | None:

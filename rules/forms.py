@@ -62,6 +62,8 @@ class RuleForm(ConfiguredForm, GovernedForm):
         analyzer = registry.analyzers().get(self._chosen_plugin())
         if "configuration" in self.fields and analyzer is not None:
             self.fields["configuration"].use(analyzer.rule_schema)
+        if self.instance.pk is not None:
+            self.initial["configuration"] = self.instance.shown()["configuration"]
 
     def _chosen_plugin(self) -> str:
         chosen = self.data.get(self.add_prefix("plugin")) if self.is_bound else self.initial.get("plugin")

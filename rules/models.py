@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -12,6 +13,7 @@ from django.db.models import Q
 from audit.governed import GovernedModel, GovernedQuerySet
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
+from plugins import masking, registry, schemas, sealing
 from plugins.contract import RuleSpec
 from plugins.models import Plugin
 from rules import validation
@@ -148,8 +150,25 @@ class AnalysisRule(GovernedModel):
             ),
         ]
 
-    def spec(self) -> RuleSpec:
-        """This rule as analyzers see it."""
+    @property
+    def secret_fields(self) -> list[str]:
+        """JSON pointers of what is secret in the configuration, as the plugin says."""
+        return list_secret_fields(self.plugin_id)
+
+    @classmethod
+    def conceal(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """What the plugin calls secret is marked as set."""
+        content = super().conceal(content)
+        pointers = list_secret_fields(content.get("plugin"))
+        return {**content, "configuration": masking.mask(content["configuration"], pointers)} if pointers else content
+
+    def keep_hidden(self, stored: AnalysisRule) -> None:
+        """A secret that is not said, or said as it is shown, is the stored one of the same plugin."""
+        before = stored.configuration if stored.plugin_id == self.plugin_id else {}
+        sealing.keep_in(self, "configuration", self.secret_fields, before)
+
+    def spec(self, configuration: Mapping[str, Any] | None = None) -> RuleSpec:
+        """This rule as analyzers see it. `configuration` is its own one with the secrets in clear."""
         return RuleSpec(
             name=self.name,
             title=self.title,
@@ -157,7 +176,7 @@ class AnalysisRule(GovernedModel):
             rule_type=self.rule_type,
             severity=self.severity,
             plugin=self.plugin_id,
-            configuration=self.configuration,
+            configuration=self.configuration if configuration is None else configuration,
             file_types=self.file_types,
             file_patterns=self.file_patterns,
             exclude_patterns=self.exclude_patterns,
@@ -173,7 +192,24 @@ class AnalysisRule(GovernedModel):
         self.file_types = validation.normalise_file_types(self.file_types)
         if self.enabled and self.status == RuleStatus.DRAFT:
             raise ValidationError({"enabled": "A draft cannot be enabled: make it active first."})
-        validation.check_content(self.spec(), examples=self.examples, enabled=self.enabled)
+        sealing.protect(
+            self,
+            "configuration",
+            self.secret_fields,
+            lambda clear: validation.check_content(self.spec(clear), examples=self.examples, enabled=self.enabled),
+            stored=self._read_stored_configuration,
+        )
+
+    def _read_stored_configuration(self) -> Any:
+        """What secrets are kept from: another plugin does not get those of the one before."""
+        rows = AnalysisRule.objects.filter(pk=self.pk, plugin_id=self.plugin_id)
+        return rows.values_list("configuration", flat=True).first()
+
+
+def list_secret_fields(plugin: Any) -> list[str]:
+    """JSON pointers of what is secret in the rules of the plugin of this name."""
+    analyzer = registry.analyzers().get(plugin) if isinstance(plugin, str) else None
+    return schemas.secret_fields(analyzer.rule_schema) if analyzer is not None else []
 
 
 class AnalysisRuleUserGrant(UserGrant):

@@ -17,8 +17,8 @@ class Command(GovernedCommand):
     help = (
         "Write everything that is stored (configuration, history, journal, accounts, reviews) to FILE, all of one "
         "moment, while the server runs. The file is the same for SQLite and PostgreSQL, and only its owner may read "
-        "it. The keys in GOVERNANCE_HOME are not in it: keep them as well. For large PostgreSQL installations pg_dump "
-        "is faster. Exit codes: 0 done, 2 wrong use, 3 no database."
+        "it. Secrets are in it encrypted; their keys are not: keep them as well. For large PostgreSQL installations "
+        "pg_dump is faster. Exit codes: 0 done, 2 wrong use, 3 no database."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -51,12 +51,15 @@ class Command(GovernedCommand):
         if form == "json":
             breaks = [{"revision": item.revision, "problem": item.problem} for item in report.breaks]
             document = {"intact": report.intact, "rows": report.rows, "breaks": breaks, "more": report.more}
+            document["secrets_not_checked"] = report.unread
             self.stdout.write(json.dumps(document, indent=2))
             return
         for item in report.breaks:
             self.stdout.write(str(item))
         if report.more:
             self.stdout.write(f"… and {report.more:,} more.")
+        if report.unread:
+            self.tell(f"{report.unread:,} secrets were not checked: the keys that they need are not here.")
         if report.intact:
             self.tell(f"Intact: {report.rows:,} rows.")
         else:

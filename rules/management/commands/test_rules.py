@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from audit import encryption
 from audit.commands import GovernedCommand
 from audit.exchange import list_errors
 from audit.permissions import permitted
@@ -54,7 +55,8 @@ class Command(GovernedCommand):
 def find_problems(rule: AnalysisRule) -> list[tuple[str, str]]:
     """What is wrong with a stored rule today: pointer below the rule, and a sentence."""
     try:
-        check_content(rule.spec(), examples=rule.examples, enabled=True)
+        clear, _ = encryption.reveal_readable(rule.configuration)
+        check_content(rule.spec(clear), examples=rule.examples, enabled=True)
     except ValidationError as error:
         return list_errors(error)
     return []
