@@ -34,6 +34,7 @@ PERSONAS = [
 GOVERNANCE = ["overrides.add_governancerule", "overrides.change_governancerule", "overrides.delete_governancerule"]
 OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_governanceruleoverride"]
 APPROVALS = ["overrides.approve_governanceruleoverride"]
+EMERGENCY = ["overrides.break_glass"]
 JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
 ACCOUNTS = ["auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user", "auth.view_group"]
 REVIEWS = ["reviews.run_reviewsession"]
@@ -54,6 +55,7 @@ ROLES: dict[str, list[str]] = {
         *GOVERNANCE,
         *OVERRIDE_REQUESTS,
         *APPROVALS,
+        *EMERGENCY,
         *JOURNAL,
         *ACCOUNTS,
         *REVIEWS,

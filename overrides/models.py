@@ -14,7 +14,7 @@ from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
-from overrides.choices import Enforcement, OverrideStatus, TargetType
+from overrides.choices import SECOND_PERSON, Enforcement, OverrideStatus, TargetType
 
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."
@@ -86,6 +86,8 @@ class GovernanceRule(GovernedModel):
 
     def clean(self) -> None:
         super().clean()
+        if self.name == SECOND_PERSON:
+            raise ValidationError({"name": "This name is the built-in rule's. Choose another one."})
         validation.check_governance_rule(
             applies_to=self.applies_to, condition=self.condition, examples=self.examples, enabled=self.enabled
         )
@@ -130,6 +132,7 @@ class GovernanceRuleOverride(GovernedModel):
             ("view_configuration", "Can read the whole configuration in force"),
             ("export_configuration", "Can export the configuration"),
             ("import_configuration", "Can import a configuration"),
+            ("break_glass", "Can break the glass"),
         ]
         indexes = [
             models.Index(fields=["status", "expires_at"], name="overrides_status"),

@@ -7,13 +7,17 @@ from typing import Any
 
 from audit.changes import register_check
 from audit.facts import register_facts
+from overrides.break_glass import check_right
 from overrides.governance import check_governance
 from overrides.models import GovernanceRuleOverride
+from overrides.protection import check_second_person
 
 
 def connect() -> None:
     """Register with the kernel."""
+    register_check(check_right)
     register_check(check_governance)
+    register_check(check_second_person)
     register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
 
 

@@ -35,8 +35,6 @@ class Command(GovernedCommand):
         plan = apply(document, user=user, reason=options["reason"], dry_run=options["plan"])
         for line in describe(plan, verbose=options["verbosity"] > 1):
             self.stdout.write(line)
-        for warning in plan.warnings:
-            self.tell(f"Warning: {warning}")
         counts = (
             f"{plan.count('created')} created, {plan.count('updated')} updated, {plan.count('unchanged')} unchanged"
         )
