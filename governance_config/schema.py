@@ -186,7 +186,7 @@ class GovernanceSchema(AutoSchema):
 
     def _own_headers(self, status: int) -> list[str]:
         names = []
-        alone = not self._is_list_view() and self.view.action not in ("bulk", "destroy")
+        alone = not self._is_list_view() and getattr(self.view, "action", None) not in ("bulk", "destroy")
         if self._is_governed and status in (200, 201) and alone:
             names.append("ETag")
         if self.path.endswith("/configuration"):

@@ -146,7 +146,7 @@ class TestAdmin:
         assert rows() == []
 
     def test_nor_where_the_entry_is_wrong(self, client, alice, rule):
-        refused = submit(sign_in(alice), address("change", rule), name="")
+        refused = submit(sign_in(alice), address("change", rule), severity="bad")
         assert "break_glass" not in refused.context["adminform"].form.fields
 
     def test_bulk_actions_and_deletions_ask_as_well(self, client, alice, rule):
