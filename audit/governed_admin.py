@@ -255,10 +255,12 @@ class GovernedAdmin(BulkAdmin, ChangeSetAdmin):
 
     actions_submit_line = ("check_first",)
 
-    def get_actions_submit_line(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        """`Check`, for whoever may change the object."""
-        obj = self.get_object(request, str(object_id)) if object_id else None
-        return super().get_actions_submit_line(request, object_id) if self.has_change_permission(request, obj) else []
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """`Check` is offered to whoever may store the form."""
+        obj = kwargs.get("obj")
+        allowed = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        context["actions_submit_line"] = self.get_actions_submit_line(request, None) if allowed else []
+        return super().render_change_form(request, context, *args, **kwargs)
 
     @action(description="Check")
     def check_first(self, request: HttpRequest, obj: models.Model) -> None:
