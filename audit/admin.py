@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import DropdownFilter
+from unfold.contrib.filters.admin import BooleanRadioFilter, DropdownFilter
 
 from audit.badges import draw_chip
 from audit.filters import DaysFilter
@@ -111,6 +111,7 @@ class JournalAdmin(RollbackPages, ReadOnlyAdmin):
         EntityTypeFilter,
         WhoFilter,
         SourceFilter,
+        ("break_glass", BooleanRadioFilter),
         ("created_at", DaysFilter),
     )
     search_fields = ("entity_name", "entity_id", "change_reason")

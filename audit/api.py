@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from audit.listing import MAX_KEY, JournalPagination, MomentFilter
+from audit.listing import MAX_KEY, FlagFilter, JournalPagination, MomentFilter
 from audit.models import ConfigurationAuditLog
 from audit.problems import Entry, Problem, invalid
 from audit.rollback import RollbackRefused, Target, find_revision, roll_back
@@ -34,7 +34,7 @@ class ChangeSerializer(serializers.ModelSerializer):
         model = ConfigurationAuditLog
         fields = (
             *("revision", "change_type", "entity_type", "entity_id", "entity_name", "old_config", "new_config"),
-            *("changed_by", "actor_kind", "change_reason", "warnings", "source", "batch", "ip_address"),
+            *("changed_by", "actor_kind", "change_reason", "warnings", "break_glass", "source", "batch", "ip_address"),
             *("user_agent", "created_at"),
         )
         read_only_fields = fields
@@ -47,6 +47,7 @@ class ChangeFilters(django_filters.FilterSet):
     entity_type = django_filters.CharFilter(label="Such as analysis_rule.")
     entity_id = django_filters.CharFilter()
     changed_by = django_filters.CharFilter(label="Name of the user.")
+    break_glass = FlagFilter(label="Stored past the governance rules, in an emergency.")
     batch = django_filters.UUIDFilter(label="All changes of one request or command.")
     since = MomentFilter(method="filter_since", label="At this moment or later.")
     until = MomentFilter(method="filter_until", label="Before this moment.")

@@ -47,6 +47,8 @@ class Origin:
     ip_address: str | None = None
     user_agent: str = ""
     batch: uuid.UUID = field(default_factory=uuid.uuid4)
+    break_glass: str | None = None  # why the governance rules are to be passed over; None: they are not
+    warnings: list[str] = field(default_factory=list)  # of all of its change sets
 
     def acting_user(self) -> Any:
         """The authenticated user, or None for the system itself."""
@@ -89,6 +91,7 @@ class ChangeSet:
     last_hash: str
     reason: str = ""
     restoring: bool = False
+    break_glass: str = ""
     warnings: list[str] = field(default_factory=list)
     _changes: list[tuple[Change, Callable[[], None]]] = field(default_factory=list)
     _journalled: list[Change] | None = None
@@ -184,7 +187,13 @@ def change_set(*, reason: str = "", restoring: bool = False, dry_run: bool = Fal
     with _locked_transaction() as (value, last_hash):
         origin = current_origin()
         opened = ChangeSet(
-            origin, timezone.now(), value + 1, last_hash, reason or clean_reason(origin.reason), restoring
+            origin=origin,
+            started_at=timezone.now(),
+            first_free=value + 1,
+            last_hash=last_hash,
+            reason=reason or clean_reason(origin.reason),
+            restoring=restoring,
+            break_glass=clean_break_glass(origin),
         )
         connection.governance_change_set = opened
         try:
@@ -227,6 +236,9 @@ def _finish(opened: ChangeSet) -> None:
     if problems:
         kind = StateConflict if all(isinstance(problem, StateConflict) for problem in problems) else ValidationError
         raise kind(problems)
+    if opened.break_glass:
+        opened.warnings.insert(0, f"break-glass: {opened.break_glass}")
+    opened.origin.warnings += [each for each in opened.warnings if each not in opened.origin.warnings]
     changes = opened.changes
     last_hash = journal.append(changes, opened)
     journal.store(changes[-1].revision, last_hash)
@@ -234,13 +246,21 @@ def _finish(opened: ChangeSet) -> None:
     transaction.on_commit(lambda: note_revision(changes[-1].revision))
 
 
-def clean_reason(reason: str) -> str:
-    """`reason` without white space around it. Raises `ValidationError` if it cannot be stored."""
+def clean_reason(reason: str, name: str = "change_reason") -> str:
+    """`reason` without white space around it. Raises `ValidationError` at `name` if it cannot be stored."""
     reason = reason.strip()
     if len(reason) > MAX_REASON:
-        raise ValidationError(
-            {"change_reason": f"A reason has {MAX_REASON} characters at most, this has {len(reason)}."}
-        )
+        raise ValidationError({name: f"A reason has {MAX_REASON} characters at most, this has {len(reason)}."})
     if (problem := find_unstorable(reason)) is not None:
-        raise ValidationError({"change_reason": problem})
+        raise ValidationError({name: problem})
+    return reason
+
+
+def clean_break_glass(origin: Origin) -> str:
+    """Why `origin` breaks the glass; "" if it does not. Raises `ValidationError` if it does and says nothing."""
+    if origin.break_glass is None:
+        return ""
+    reason = clean_reason(origin.break_glass, "break_glass")
+    if not reason:
+        raise ValidationError({"break_glass": "Whoever breaks the glass says why: this is empty."})
     return reason

@@ -36,14 +36,27 @@ class GovernedCommand(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--as", dest="acting_user", metavar="USER", help="act with the rights of this user")
         parser.add_argument("--reason", default="", metavar="TEXT", help="why; it stands in the journal")
+        parser.add_argument(
+            "--break-glass",
+            metavar="REASON",
+            help="in an emergency, pass over governance rules; the journal marks it, and approvers are told",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             user = self._find_user(options["acting_user"])
             agent = f"manage.py {self._name()}"
-            origin = Origin(source="command", user=user, reason=options["reason"], user_agent=agent)
+            origin = Origin(
+                source="command",
+                user=user,
+                reason=options["reason"],
+                user_agent=agent,
+                break_glass=options["break_glass"],
+            )
             with originating(origin):
                 self.act(user if user is not None else SYSTEM_ACTOR, **options)
+            for warning in origin.warnings:
+                self.tell(f"Warning: {warning}")
         except InvalidDocument as error:
             lines = "\n".join(f"  {line}" for line in error.lines())
             raise CommandError(f"Refused, nothing was written:\n{lines}", returncode=1) from error

@@ -12,6 +12,7 @@ from audit.changes import MAX_REASON, current_origin
 from audit.diffs import name_fields, spell
 from audit.errors import Busy, FieldError, InvalidEntries, NotPermitted, StaleVersion
 from audit.models import ConfigurationAuditLog
+from audit.permissions import may_break_glass
 
 REFUSALS = (ValidationError, StaleVersion, Busy, NotPermitted, InvalidEntries)
 """What may be said against a change; every door of the admin shows it and stores nothing."""
@@ -28,6 +29,35 @@ def reason_field() -> forms.CharField:
         error_messages={"required": "Say why you make this change."},
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "maxlength": MAX_REASON}),
     )
+
+
+GOVERNED = ("governance", "second_person")
+"""Codes of refusals that somebody may pass over in an emergency."""
+
+
+def break_glass_field() -> forms.CharField:
+    """The field that asks why the governance rules are to be passed over. Left empty, they are not."""
+    return forms.CharField(
+        label="Break the glass",
+        required=False,
+        max_length=MAX_REASON,
+        help_text="Only in an emergency: say what it is, and this is stored although governance rules refuse it. The "
+        "journal marks it, and whoever approves is told. Leave it empty to keep to the rules.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "maxlength": MAX_REASON}),
+    )
+
+
+def offers_break_glass(request: Any) -> bool:
+    """Whether governance rules have just refused what somebody wants who may pass over them."""
+    refusal = getattr(request, "refusal", None)
+    if not isinstance(refusal, ValidationError) or hasattr(refusal, "error_dict"):
+        return False
+    return any(item.code in GOVERNED for item in refusal.error_list) and may_break_glass(request.user)
+
+
+def take_break_glass(request: Any) -> None:
+    """Let the origin of the request break the glass if its form says why."""
+    request.origin.break_glass = request.POST.get("break_glass", "").strip() or None
 
 
 def list_refusals(error: Exception) -> list[str]:
@@ -61,6 +91,20 @@ class ReasonedForm:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["change_reason"] = reason_field()
+        request = current_origin().request
+        if getattr(request, "is_check", False):
+            self.fields["change_reason"].required = False
+        if offers_break_glass(request):
+            self.fields["break_glass"] = break_glass_field()
+
+    @property
+    def checked(self) -> list[str] | None:
+        """What governance rules would warn of, if that is all that was asked; None if it was not asked."""
+        return getattr(current_origin().request, "checked", None)
+
+    def is_valid(self) -> bool:
+        """A form that was only checked is shown once more, and never stored."""
+        return super().is_valid() and self.checked is None
 
     def full_clean(self) -> None:
         super().full_clean()
@@ -181,3 +225,5 @@ class BulkForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["change_reason"] = reason_field()
+        if offers_break_glass(current_origin().request):
+            self.fields["break_glass"] = break_glass_field()

@@ -7,6 +7,7 @@ lock; what refuses it becomes an error on the page. Rights are asked of `audit.p
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin, messages
@@ -18,17 +19,18 @@ from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
+from unfold.decorators import action
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from audit.bulk_admin import BulkAdmin
 from audit.changes import change_set, current_change_set
 from audit.errors import StaleVersion
-from audit.forms import REFUSALS, BulkForm, GovernedForm, list_refusals
+from audit.forms import REFUSALS, BulkForm, GovernedForm, list_refusals, offers_break_glass, take_break_glass
 from audit.models import ConfigurationAuditLog
 from audit.permissions import may, may_see_some, permitted
 from audit.timeline import read_timeline
 
-OWN_FIELDS = ("change_reason", "version")  # of the form, not of the model
+OWN_FIELDS = ("change_reason", "break_glass", "version")  # of the form, not of the model
 
 
 class OpenViews(admin.ModelAdmin):
@@ -123,7 +125,8 @@ class ChangeSetAdmin(PermittedAdmin, OpenViews):
     def get_fieldsets(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
         fieldsets = list(super().get_fieldsets(request, obj))
         writable = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
-        return [*fieldsets, ("Why", {"fields": ["change_reason"]})] if writable else fieldsets
+        own = ["change_reason", "break_glass"] if offers_break_glass(request) else ["change_reason"]
+        return [*fieldsets, ("Why", {"fields": own})] if writable else fieldsets
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> type:
         if kwargs.get("fields"):
@@ -149,6 +152,7 @@ class ChangeSetAdmin(PermittedAdmin, OpenViews):
     ) -> HttpResponse:
         """`act` in a change set. If that is refused, `show` answers, with `request.refusal` saying why."""
         request.held_messages = []
+        take_break_glass(request)
         try:
             with change_set(reason=request.POST.get("change_reason", "")[:5000]) as changes:
                 response = act()
@@ -166,7 +170,9 @@ class ChangeSetAdmin(PermittedAdmin, OpenViews):
     def message_user(
         self, request: HttpRequest, message: str, level: int = messages.INFO, *args: Any, **kwargs: Any
     ) -> None:
-        """Messages of success wait until the change set is stored."""
+        """Messages of success wait until the change set is stored; of what is only checked there are none."""
+        if getattr(request, "is_check", False):
+            return
         if getattr(request, "held_messages", None) is not None and level == messages.SUCCESS:
             request.held_messages.append((level, message))
         else:
@@ -246,6 +252,46 @@ class GovernedAdmin(BulkAdmin, ChangeSetAdmin):
 
     form = GovernedForm
     formfield_overrides = {models.TextField: {"widget": UnfoldAdminTextareaWidget(attrs={"rows": 4})}}
+
+    actions_submit_line = ("check_first",)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """`Check` is offered to whoever may store the form."""
+        obj = kwargs.get("obj")
+        allowed = self.has_add_permission(request) if obj is None else self.has_change_permission(request, obj)
+        context["actions_submit_line"] = self.get_actions_submit_line(request, None) if allowed else []
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    @action(description="Check")
+    def check_first(self, request: HttpRequest, obj: models.Model) -> None:
+        """Nothing more than saving it: the view undoes what it has tried."""
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        button = f"{self.opts.app_label}_{self.opts.model_name}_check_first"
+        if request.method == "POST" and button in request.POST:
+            return self.try_out(request, object_id, form_url, extra_context)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def try_out(self, request: HttpRequest, object_id: str | None, form_url: str, extra_context: Any) -> HttpResponse:
+        """Do what the form says, undo it, and show the form with what governance rules say of it."""
+
+        def show() -> HttpResponse:
+            return super(ChangeSetAdmin, self).changeform_view(request, object_id, form_url, extra_context)
+
+        request.is_check = True
+        self.validate_early(request, object_id)
+        try:
+            with change_set(dry_run=True) as changes:
+                response = show()
+        except REFUSALS as refusal:
+            request.refusal = refusal
+            return show()
+        if response.status_code != HTTPStatus.FOUND:
+            return response  # the form itself is not valid, and says why
+        request.checked = list(changes.warnings)
+        return show()
 
     def validate_early(self, request: HttpRequest, object_id: str | None) -> None:
         obj = None if object_id is None else self.get_object(request, unquote(object_id))

@@ -52,6 +52,7 @@ class Circumstances(Protocol):
     last_hash: str
     reason: str
     warnings: list[str]
+    break_glass: str
 
 
 def lock() -> tuple[int, str]:
@@ -82,6 +83,7 @@ def append(changes: Sequence[Change], circumstances: Circumstances) -> str:
             actor_id=key,
             change_reason=circumstances.reason or None,
             warnings=circumstances.warnings,
+            break_glass=bool(circumstances.break_glass),
             source=circumstances.origin.source,
             batch=circumstances.origin.batch,
             ip_address=circumstances.origin.ip_address,
@@ -106,8 +108,9 @@ def store(value: int, last_hash: str) -> None:
 
 
 def hash_row(row: ConfigurationAuditLog) -> str:
-    """The hash that `row` should carry."""
-    return digest({name: getattr(row, name) for name in HASHED})
+    """The hash that `row` should carry. A mark that is not there is not hashed: rows from before it keep theirs."""
+    marks = {"break_glass": True} if row.break_glass else {}
+    return digest({name: getattr(row, name) for name in HASHED} | marks)
 
 
 def current_revision() -> int:

@@ -49,6 +49,12 @@ def find_known_user(request: HttpRequest) -> str:
     return user.get_username() if getattr(user, "is_authenticated", False) else ""
 
 
+def read_break_glass(request: HttpRequest) -> str | None:
+    """Why a client of the API breaks the glass; None if it does not. The admin asks in its forms."""
+    header = request.headers.get("X-Break-Glass")
+    return read_text(header) if header is not None and find_source(request.path) == "api" else None
+
+
 class OriginMiddleware:
     """Sets the origin of everything that a request changes, and answers with `X-Request-ID`."""
 
@@ -63,6 +69,7 @@ class OriginMiddleware:
             request=request,
             reason=read_text(request.headers.get("X-Change-Reason", "")),
             ip_address=read_address(request),
+            break_glass=read_break_glass(request),
             user_agent=request.headers.get("User-Agent", "").replace("\x00", "")[:MAX_USER_AGENT],
         )
         request.origin = origin

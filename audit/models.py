@@ -55,6 +55,7 @@ class ConfigurationAuditLog(models.Model):
     actor_id = models.CharField(max_length=100, blank=True)
     change_reason = models.TextField(null=True)
     warnings = models.JSONField(default=list)
+    break_glass = models.BooleanField(default=False, help_text="Stored past the governance rules, in an emergency.")
     source = models.CharField(max_length=20)
     batch = models.UUIDField()
     ip_address = models.GenericIPAddressField(null=True)
@@ -83,6 +84,7 @@ class ConfigurationAuditLog(models.Model):
             models.Index(fields=["changed_by", "change_type", "-revision"], name="audit_changed_by_type"),
             models.Index(fields=["batch", "-revision"], name="audit_batch"),
             models.Index(fields=["created_at", "-revision"], name="audit_created_at"),
+            models.Index(fields=["-revision"], condition=models.Q(break_glass=True), name="audit_break_glass"),
         ]
 
     def __str__(self) -> str:

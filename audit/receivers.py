@@ -110,11 +110,13 @@ def journal_user(
     password_changed = (
         instance._password_changed and (update_fields is None or "password" in update_fields) and not rehashed
     )
-    if old == new and not password_changed:
-        return
-    action = "created" if created else "updated"
-    change_type = "user_password_changed" if old == new else f"user_{action}"
-    _add(action, change_type, "user", str(instance.pk), instance.get_username(), old, new)
+    key, name = str(instance.pk), instance.get_username()
+    if old != new:
+        action = "created" if created else "updated"
+        _add(action, f"user_{action}", "user", key, name, old, new)
+    if password_changed:
+        # A row of its own: among other changes of the account it would not be seen.
+        _add("updated", "user_password_changed", "user", key, name, new, new)
 
 
 def journal_deleted_user(sender: type[models.Model], instance: Any, **_: Any) -> None:

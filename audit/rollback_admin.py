@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 
 from audit.diffs import Difference, compare
 from audit.errors import Busy, NotPermitted
-from audit.forms import BulkForm, list_refusals
+from audit.forms import BulkForm, list_refusals, take_break_glass
 from audit.models import ConfigurationAuditLog
 from audit.permissions import may
 from audit.rollback import Plan, RollbackRefused, Step, Target, roll_back
@@ -44,12 +44,15 @@ class RollbackPages:
         form = BulkForm(request.POST or None)
         refusals: list[str] = []
         if request.method == "POST" and form.is_valid():
+            take_break_glass(request)
             planned_at = request.POST.get("planned_at", "")
             seen = int(planned_at) if planned_at.isdecimal() and len(planned_at) < 19 else None
             try:
                 plan = roll_back(target, user=request.user, reason=form.cleaned_data["change_reason"], seen=seen)
             except REFUSALS as error:
                 refusals = explain(error)
+                request.refusal = error
+                form = BulkForm(request.POST)
             else:
                 self.message_user(request, tell(plan), messages.SUCCESS)
                 for warning in plan.warnings:
@@ -71,6 +74,9 @@ class RollbackPages:
             plan = roll_back(target, user=request.user, dry_run=True)
         except REFUSALS as error:
             refusals = refusals or explain(error)
+            if request.method != "POST":
+                request.refusal = error
+                form = BulkForm()
         steps = plan.steps if plan is not None else ()
         context = {
             **self.admin_site.each_context(request),

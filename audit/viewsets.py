@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from audit.changes import ChangeSet, change_set, clean_reason
+from audit.changes import ChangeSet, change_set, clean_break_glass, clean_reason
 from audit.documents import canonical, plain
 from audit.governed import GovernedModel
 from audit.listing import OrderingBackend, SearchBackend, StrictFilterBackend, check_parameters, read_flag
@@ -201,6 +201,7 @@ class WriteViewSet(ReadViewSet):
         # Said in any way, a reason that cannot be kept is a mistake, also where another one wins or nothing changes.
         for reason in (request._request.origin.reason, request.query_params.get("change_reason", "")):
             clean_reason(reason)
+        clean_break_glass(request._request.origin)
 
     def read_body(
         self, request: Request, *, partial: bool, instance: Any = None
@@ -295,7 +296,7 @@ class DestroyMixin:
     """`DELETE` of one object."""
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete it; its history stays. 409 names what still depends on it."""
+        """Delete it; its history stays. 409 names what still depends on it. 200 instead of 204 brings warnings."""
         seen = self.get_object()
         require(request.user, DELETE, seen)
         reason = self.read_reason(request)
@@ -304,7 +305,10 @@ class DestroyMixin:
             item = self.reload(seen)
             check_precondition(request, item.version)
             self.remove(item)
-        return Response(status=204, headers={"X-Revision": str(changes.revision)})
+        headers = {"X-Revision": str(changes.revision)}
+        if changes.warnings:
+            return Response({"warnings": changes.warnings}, headers=headers)
+        return Response(status=204, headers=headers)
 
     def read_reason(self, request: Request) -> str:
         """The reason of a deletion: in the body or in the query, else in the header that the origin has read."""

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
+from django.contrib.messages.storage import default_storage
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
@@ -114,7 +115,15 @@ class AccountAdmin(ChangeSetAdmin, DjangoUserAdmin):
         def show() -> HttpResponse:
             return super(AccountAdmin, self).user_change_password(request, id, form_url)
 
-        return self.run(request, show, show) if request.method == "POST" else show()
+        key = request.session.session_key
+
+        def show_refusal() -> HttpResponse:
+            # A stored password gives the session a new key and says so; both were undone in the database alone.
+            request.session = type(request.session)(key)
+            request._messages = default_storage(request)
+            return show()
+
+        return self.run(request, show, show_refusal) if request.method == "POST" else show()
 
     def history_of(self, obj: Any) -> models.QuerySet[ConfigurationAuditLog]:
         return ConfigurationAuditLog.objects.filter(entity_type__in=ACCOUNT_ENTITIES, entity_id=str(obj.pk))

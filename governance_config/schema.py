@@ -65,6 +65,13 @@ def parameter(name: str, description: str, *, where: str = "header", **schema: A
     }
 
 
+def describe_warnings() -> dict[str, Any]:
+    """The answer to a deletion of which governance rules warn."""
+    warnings = {"type": "array", "items": {"type": "string"}}
+    schema = {"type": "object", "required": ["warnings"], "properties": {"warnings": warnings}}
+    return {"description": "Deleted, with warnings.", "content": {"application/json": {"schema": schema}}}
+
+
 class GovernanceSchema(AutoSchema):
     """Adds to each operation what all of them have in common."""
 
@@ -112,6 +119,8 @@ class GovernanceSchema(AutoSchema):
             operation["parameters"] = parameters
         if self.path.endswith("/configuration"):
             operation["responses"]["304"] = {"description": "Nothing has changed."}
+        if self.method == "DELETE" and self._is_write and self._is_governed:
+            operation["responses"]["200"] = describe_warnings()
         for status in self._list_problems(operation):
             operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
         for status, response in operation["responses"].items():
@@ -137,6 +146,9 @@ class GovernanceSchema(AutoSchema):
 
     def _own_parameters(self) -> list[dict[str, Any]]:
         found = []
+        if (self._is_write and self._is_governed) or self.path.endswith("/rollback"):
+            why = "In an emergency: why governance rules are passed over."
+            found.append(parameter("X-Break-Glass", why, maxLength=2000))
         if self._is_write:
             found.append(parameter("X-Change-Reason", "Why; stands in the journal.", maxLength=2000))
             if self._is_governed and (self._names_object or self.view.action == "assign"):
@@ -184,7 +196,8 @@ class GovernanceSchema(AutoSchema):
 
     def _own_headers(self, status: int) -> list[str]:
         names = []
-        if self._is_governed and status in (200, 201) and not self._is_list_view() and self.view.action not in FIGURES:
+        alone = not self._is_list_view() and getattr(self.view, "action", None) not in (*FIGURES, "destroy")
+        if self._is_governed and status in (200, 201) and alone:
             names.append("ETag")
         if self.path.endswith("/configuration"):
             names.append("ETag")

@@ -52,6 +52,9 @@ class Enforcement(TextChoices):
     REQUIRE_OVERRIDE = "require_override", "Refuse without an approved waiver"
 
 
+SECOND_PERSON = "second-person"
+"""The name under which a waiver of the built-in rule is asked for; no governance rule can have it."""
+
 OVERRIDABLE = ("severity", "enabled", "configuration", "message")
 """The fields of an analysis rule that an override may change."""
 

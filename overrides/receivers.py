@@ -8,15 +8,19 @@ from typing import Any
 from audit import triggers
 from audit.changes import register_check
 from audit.facts import register_facts
+from overrides.break_glass import check_right
 from overrides.decisions import check_overrides
 from overrides.governance import check_governance
 from overrides.models import GovernanceRuleOverride, OverrideDecision
+from overrides.protection import check_second_person
 
 
 def connect() -> None:
     """Register with the kernel."""
+    register_check(check_right)
     register_check(check_overrides)
     register_check(check_governance)
+    register_check(check_second_person)
     triggers.protect(OverrideDecision._meta.db_table, OverrideDecision._meta.pk.column)
     register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
 

@@ -12,7 +12,7 @@ from tests.rest import JOURNAL, RULES, expect_problem, names, revision
 pytestmark = pytest.mark.django_db
 FIELDS = (
     "revision change_type entity_type entity_id entity_name old_config new_config changed_by actor_kind change_reason "
-    "warnings source batch ip_address user_agent created_at"
+    "warnings break_glass source batch ip_address user_agent created_at"
 ).split()
 
 

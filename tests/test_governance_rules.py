@@ -253,7 +253,17 @@ class TestShippedRules:
         return AnalysisRule.objects.filter(severity="critical", rule_type="security", enabled=True).first()
 
     @pytest.mark.parametrize(
-        "change", [{"enabled": False}, {"severity": "low"}, {"rule_type": "style"}, {"exclude_patterns": ["."]}]
+        "change",
+        [
+            {"enabled": False},
+            {"severity": "low"},
+            {"rule_type": "style"},
+            {"exclude_patterns": ["."]},
+            {"file_types": [".never"]},
+            {"file_patterns": ["^never/"]},
+            {"status": "deprecated"},
+            {"configuration": {"pattern": "never"}, "plugin": "patterns", "examples": {"match": [], "no_match": []}},
+        ],
     )
     def test_weakening_a_critical_security_rule_takes_a_waiver(self, client, starter, change):
         problem = expect_problem(client.put(f"{RULES}/{starter.pk}", change), 409, "conflict")
@@ -272,6 +282,34 @@ class TestShippedRules:
         other = AnalysisRule.objects.filter(severity="critical", rule_type="security", enabled=True).last()
         expect_problem(client.put(f"{RULES}/{other.pk}", {"enabled": False}), 409, "conflict")
 
+    def test_weakening_a_critical_security_rule_is_refused(self, client, starter, change):
+        body = expect_problem(client.put(f"{RULES}/{starter.pk}", change), 409, "conflict")
+        assert "critical-security-rules-stay" in body["detail"]
+        assert AnalysisRule.objects.get(pk=starter.pk).version == starter.version
+
+    def test_so_is_deleting_it_and_allowing_to_suppress_it(self, client, starter):
+        expect_problem(client.delete(f"{RULES}/{starter.pk}"), 409, "conflict")
+        starter.suppressible = False
+        starter.save()
+        expect_problem(client.put(f"{RULES}/{starter.pk}", {"suppressible": True}), 409, "conflict")
+
+    @pytest.mark.parametrize("first", [{"severity": "low"}, {"rule_type": "style"}, {"status": "deprecated"}])
+    def test_two_steps_are_refused_at_the_first_by_api_and_admin(self, client, starter, first):
+        expect_problem(client.put(f"{RULES}/{starter.pk}", first), 409, "conflict")
+        expect_problem(client.put(f"{RULES}/{starter.pk}", {"enabled": False}), 409, "conflict")
+        browser = sign_in(make_user("rule editor"))
+        assert "critical-security-rules-stay" in str(errors(submit(browser, address("change", starter), **first)))
+        assert AnalysisRule.objects.get(pk=starter.pk).version == starter.version
+
+    def test_a_deletion_that_is_warned_of_says_so(self, client, starter):
+        guard = GovernanceRule.objects.get(name="critical-security-rules-stay")
+        guard.enforcement = "warn"
+        guard.save()
+        answer = client.delete(f"{RULES}/{starter.pk}")
+        (said,) = answer.json()["warnings"]
+        assert answer.status_code == 200 and "critical-security-rules-stay" in said
+        assert ConfigurationAuditLog.objects.first().warnings == [said]
+
     def test_its_words_may_be_changed(self, client, starter):
         assert "warnings" not in client.put(f"{RULES}/{starter.pk}", {"message": "Replace this key."}).json()
 
@@ -281,6 +319,10 @@ class TestShippedRules:
         assert "needed-plugins-stay-on" in problem["detail"]
         waive("needed-plugins-stay-on", Plugin.objects.get(name="secrets"))
         assert client.post(f"{PLUGINS}/secrets/toggle", off).status_code == 200
+
+    def test_switching_off_a_plugin_that_enabled_rules_need_is_refused(self, client, starter):
+        body = expect_problem(client.post(f"{PLUGINS}/secrets/toggle", {"enabled": False}), 409, "conflict")
+        assert "needed-plugins-stay-on" in body["detail"]
 
     def test_the_last_persona_of_an_enabled_rule_stays(self, client, starter):
         assignment = PersonaRuleAssignment.objects.get(rule=starter, is_active=True)

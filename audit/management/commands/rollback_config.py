@@ -56,8 +56,6 @@ class Command(GovernedCommand):
         else:
             for line in describe(plan):
                 self.stdout.write(line)
-        for warning in plan.warnings:
-            self.tell(f"Warning: {warning}")
         counts = f"{plan.count('create')} created, {plan.count('update')} updated, {plan.count('delete')} deleted"
         if options["plan"]:
             self.tell(f"Plan, to undo {describe_target(target)}: {counts}. Nothing was written.")

@@ -87,8 +87,6 @@ class Command(GovernedCommand):
             self.stdout.write(line)
 
     def _conclude(self, plan: Plan, *, planned: bool, verbose: bool) -> None:
-        for warning in plan.warnings:
-            self.tell(f"Warning: {warning}")
         shown = len(plan.implied) if verbose else TOLD
         for line in plan.implied[:shown]:
             self.tell(f"Also: {line}")
