@@ -112,7 +112,6 @@ API = [
     read(f"{CONFIG}/audit-trail/1", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/configuration"),
     read(f"{CONFIG}/configuration?since=0"),
-    read(f"{CONFIG}/configuration?revision=1"),
     read(f"{CONFIG}/export", may=(AUDITOR, ADMIN)),
     Row("POST", f"{CONFIG}/rollback", (AUDITOR, ADMIN), body={"change": 1, "mode": "plan"}, unseen=403),
     read(f"{CONFIG}/ui-state", may=EVERYONE),
