@@ -162,7 +162,6 @@ API = [
     read(f"{CONFIG}/configuration"),
     read(f"{CONFIG}/changes"),
     read(f"{CONFIG}/configuration?since=0"),
-    read(f"{CONFIG}/configuration?revision=1"),
     read(f"{CONFIG}/export", may=(AUDITOR, ADMIN)),
     read(f"{CONFIG}/export/schema", may=EVERYONE),
     Row("POST", f"{CONFIG}/import", IMPORTERS, body={"document": DOCUMENT, "mode": "plan"}, unseen=403),
