@@ -1,8 +1,8 @@
 """How is the server set up? One file, read from the environment; without any variable it runs from `./var` on SQLite.
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
-GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS. `docs/operations.md` explains
-each.
+GOVERNANCE_SECRET_KEY, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_WAKE_UP.
+`docs/operations.md` explains each.
 """
 
 from __future__ import annotations
@@ -179,6 +179,13 @@ if REDIS_URL:
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+WAKE_UP = os.environ.get("GOVERNANCE_WAKE_UP") or "database"
+"""What tells a process of commits: the database, or Redis where a pooler keeps sessions from listening."""
+if WAKE_UP not in ("database", "redis"):
+    raise ImproperlyConfigured(f"GOVERNANCE_WAKE_UP must be database or redis, not {WAKE_UP!r}.")
+if WAKE_UP == "redis" and not REDIS_URL:
+    raise ImproperlyConfigured("GOVERNANCE_WAKE_UP=redis needs REDIS_URL.")
 
 # Reviews that a person starts run in the process of `manage.py db_worker`, which finds them in the database.
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default"]}}

@@ -99,7 +99,17 @@ class Socket:
         assert self.refused or first["type"] == "websocket.accept", first
 
     async def _open(self, scope: dict[str, Any]) -> ApplicationCommunicator:
-        communicator = ApplicationCommunicator(application, scope)
+        self._gate = asyncio.Event()
+        self._gate.set()
+
+        async def gated(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            async def send_when_open(event: dict[str, Any]) -> None:
+                await self._gate.wait()
+                await send(event)
+
+            await application(scope, receive, send_when_open)
+
+        communicator = ApplicationCommunicator(gated, scope)
         await communicator.send_input({"type": "websocket.connect"})
         self._listening = asyncio.create_task(self._listen(communicator))
         return communicator
@@ -107,6 +117,14 @@ class Socket:
     async def _listen(self, communicator: ApplicationCommunicator) -> None:
         while True:
             self._heard.put(await communicator.output_queue.get())
+
+    async def hold(self) -> None:
+        """Take nothing more until `release`, as a client whose line is full."""
+        self._gate.clear()
+
+    async def release(self) -> None:
+        """Take what comes again."""
+        self._gate.set()
 
     def hear(self) -> dict[str, Any]:
         """The next event of the server."""

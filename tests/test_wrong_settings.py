@@ -34,6 +34,8 @@ def run(*arguments: str, home: Path, **environment: str) -> subprocess.Completed
         ({"GOVERNANCE_LOG_LEVEL": "LOUD"}, "GOVERNANCE_LOG_LEVEL"),
         ({"DATABASE_URL": "mysql://root@localhost/x"}, "DATABASE_URL must begin with"),
         ({"REDIS_URL": "localhost"}, "REDIS_URL must begin with"),
+        ({"GOVERNANCE_WAKE_UP": "bell"}, "GOVERNANCE_WAKE_UP must be database or redis"),
+        ({"GOVERNANCE_WAKE_UP": "redis"}, "GOVERNANCE_WAKE_UP=redis needs REDIS_URL"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, environment, words):
