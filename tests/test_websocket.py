@@ -273,6 +273,24 @@ def test_a_browser_that_has_signed_in_listens(server, viewer):
     assert socket.receive()["entity_name"] == "calm"
 
 
+def test_a_session_that_lasts_is_looked_at_again_and_goes_on(server, viewer, monkeypatch):
+    monkeypatch.setattr(subscriptions.Subscription.next, "__defaults__", (0.05,))
+    cookie = sign_in(viewer).cookies["sessionid"].value
+    socket = server.hello(cookie=f"sessionid={cookie}", origin="http://testserver")
+    assert [message["type"] for message in socket.receive_many(3)] == ["ping"] * 3
+    make_persona("calm", rule_types=[])
+    while (message := socket.receive())["type"] == "ping":
+        pass
+    assert message["entity_name"] == "calm"
+
+
+def test_a_client_that_talks_on_after_the_end_is_let_go(server, viewer):
+    socket = server.hello(token_of(viewer))
+    for _ in range(30):
+        socket.say_text("nonsense")
+    assert socket.expect_close() == 4400
+
+
 def test_signing_out_ends_the_stream(server, viewer, monkeypatch):
     monkeypatch.setattr(subscriptions.Subscription.next, "__defaults__", (0.05,))
     browser = sign_in(viewer)
