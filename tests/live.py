@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from django.db import connections
 from audit.relay import ensure_relay, stop_relay
 from governance_config.asgi import application
 
+# The application asks for a pool for the server's process; commands that other tests start want none.
+os.environ.pop("GOVERNANCE_POOL", None)
 SECONDS = 20
 PATH = "/ws/v1/config/changes"
 
