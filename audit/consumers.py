@@ -87,7 +87,8 @@ class ChangesConsumer(AsyncWebsocketConsumer):
             request: Resume | str | Ended = read_message(text_data)
         except Ended as ended:
             request = ended
-        await self._requests.put(request)
+        if not self._conversation.done():
+            await self._requests.put(request)
 
     async def disconnect(self, code: int) -> None:
         """The client has gone."""
@@ -106,6 +107,9 @@ class ChangesConsumer(AsyncWebsocketConsumer):
         except Exception:
             logger.exception("a WebSocket ended by a mistake of the server")
             await self._end(FAILED, "The server made a mistake.")
+        finally:
+            while not self._requests.empty():  # whoever waits to put one more goes on
+                self._requests.get_nowait()
 
     async def _end(self, code: int, reason: str) -> None:
         with suppress(Exception):

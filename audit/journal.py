@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from django.db import connection, models
+from django.conf import settings
+from django.db import connection, models, transaction
 
+from audit import hints
 from audit.documents import digest
 from audit.models import ConfigurationAuditLog, Revision
 
@@ -105,6 +108,8 @@ def store(value: int, last_hash: str) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify(%s, %s)", [WAKE_UP_CHANNEL, str(value)])
+    if settings.WAKE_UP == "redis":
+        transaction.on_commit(partial(hints.publish, value))
 
 
 def hash_row(row: ConfigurationAuditLog) -> str:

@@ -135,17 +135,21 @@ class Relay:
         known = self._rights.get(credential)
         if known is not None and known.as_of >= at_least:
             return known
+        return await self.load_rights(credential, at_least)
+
+    async def load_rights(self, credential: Credential, at_least: int | None = None) -> Rights:
+        """The rights of a listener, looked up now, unless another one who waits has just loaded what is new enough."""
         lock = self._loading.setdefault(credential, asyncio.Lock())
         try:
             async with lock:
                 known = self._rights.get(credential)
-                while known is None or known.as_of < at_least:
+                if at_least is not None and known is not None and known.as_of >= at_least:
+                    return known
+                while True:
                     epoch, known = self.epoch, await self._serving.ask(load_rights, credential)
-                    if epoch != self.epoch:
-                        known = None  # revisions of two epochs cannot be compared
-                        continue
-                    self._rights[credential] = known
-                return known
+                    if epoch == self.epoch:  # revisions of two epochs cannot be compared
+                        self._rights[credential] = known
+                        return known
         finally:
             if not lock.locked():
                 self._loading.pop(credential, None)

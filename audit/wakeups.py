@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import connection
 
+from audit import hints
 from audit.journal import WAKE_UP_CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,9 @@ NOT_OF_LIBPQ = ("cursor_factory", "context", "prepare_threshold")
 
 async def watch_commits(hint: Callable[[], None]) -> None:
     """Call `hint` soon after every commit, until cancelled; and after a gap in which one may be missed."""
-    if connection.vendor == "postgresql":
+    if settings.WAKE_UP == "redis":
+        await hints.hear(hint)
+    elif connection.vendor == "postgresql":
         await _listen(hint)
     else:
         await _poll(hint)

@@ -2,10 +2,10 @@
 
 Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION, GOVERNANCE_HOSTS, GOVERNANCE_ORIGINS,
 GOVERNANCE_SECRET_KEY, GOVERNANCE_ENCRYPTION_KEYS, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT,
-GOVERNANCE_ACCESS_LOG,
-GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE, GOVERNANCE_RATE_BULK,
-GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES,
-GOVERNANCE_SUPERUSERS_APPROVE_OWN, GOVERNANCE_FLAG_DEPENDENT_APPROVERS. `docs/operations.md` explains each.
+GOVERNANCE_ACCESS_LOG, GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE,
+GOVERNANCE_RATE_BULK, GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES,
+GOVERNANCE_SUPERUSERS_APPROVE_OWN, GOVERNANCE_FLAG_DEPENDENT_APPROVERS, GOVERNANCE_WAKE_UP. `docs/operations.md`
+explains each.
 """
 
 from __future__ import annotations
@@ -204,6 +204,13 @@ if REDIS_URL:
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+WAKE_UP = os.environ.get("GOVERNANCE_WAKE_UP") or "database"
+"""What tells a process of commits: the database, or Redis where a pooler keeps sessions from listening."""
+if WAKE_UP not in ("database", "redis"):
+    raise ImproperlyConfigured(f"GOVERNANCE_WAKE_UP must be database or redis, not {WAKE_UP!r}.")
+if WAKE_UP == "redis" and not REDIS_URL:
+    raise ImproperlyConfigured("GOVERNANCE_WAKE_UP=redis needs REDIS_URL.")
 
 # Reviews that a person starts run in the process of `manage.py db_worker`, which finds them in the database.
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default"]}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from django.db import connections
 from audit.relay import ensure_relay, stop_relay
 from governance_config.asgi import application
 
+# The application asks for a pool for the server's process; commands that other tests start want none.
+os.environ.pop("GOVERNANCE_POOL", None)
 SECONDS = 20
 PATH = "/ws/v1/config/changes"
 
@@ -99,7 +102,17 @@ class Socket:
         assert self.refused or first["type"] == "websocket.accept", first
 
     async def _open(self, scope: dict[str, Any]) -> ApplicationCommunicator:
-        communicator = ApplicationCommunicator(application, scope)
+        self._gate = asyncio.Event()
+        self._gate.set()
+
+        async def gated(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            async def send_when_open(event: dict[str, Any]) -> None:
+                await self._gate.wait()
+                await send(event)
+
+            await application(scope, receive, send_when_open)
+
+        communicator = ApplicationCommunicator(gated, scope)
         await communicator.send_input({"type": "websocket.connect"})
         self._listening = asyncio.create_task(self._listen(communicator))
         return communicator
@@ -107,6 +120,14 @@ class Socket:
     async def _listen(self, communicator: ApplicationCommunicator) -> None:
         while True:
             self._heard.put(await communicator.output_queue.get())
+
+    async def hold(self) -> None:
+        """Take nothing more until `release`, as a client whose line is full."""
+        self._gate.clear()
+
+    async def release(self) -> None:
+        """Take what comes again."""
+        self._gate.set()
 
     def hear(self) -> dict[str, Any]:
         """The next event of the server."""

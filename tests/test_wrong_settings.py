@@ -36,6 +36,8 @@ def run(*arguments: str, home: Path, **environment: str) -> subprocess.Completed
         ({"GOVERNANCE_RATE_READ": "fast"}, "GOVERNANCE_RATE_READ must be a whole number"),
         ({"GOVERNANCE_LOCKOUT_FAILURES": "0"}, "GOVERNANCE_LOCKOUT_FAILURES must be a whole number, 1 or more"),
         ({"REDIS_URL": "localhost"}, "REDIS_URL must begin with"),
+        ({"GOVERNANCE_WAKE_UP": "bell"}, "GOVERNANCE_WAKE_UP must be database or redis"),
+        ({"GOVERNANCE_WAKE_UP": "redis"}, "GOVERNANCE_WAKE_UP=redis needs REDIS_URL"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(tmp_path, environment, words):
