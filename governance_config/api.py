@@ -10,6 +10,7 @@ from governance_config.access import MeView, TokenView
 from governance_config.documentation import DocumentationView, SchemaJSONView, SchemaView
 from governance_config.ui_state import UiStateViewSet
 from overrides.api import ApprovalPolicyViewSet, ConfigurationView, ExportView, GovernanceRuleViewSet
+from overrides.notification_api import NotificationViewSet
 from overrides.override_api import OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
@@ -42,6 +43,8 @@ reviews.register("prompts", CopilotPromptViewSet, "prompt")
 urlpatterns = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("me", MeView.as_view(), name="me"),
+    path("me/notifications", NotificationViewSet.as_view({"get": "list"}), name="notifications"),
+    path("me/notifications/read", NotificationViewSet.as_view({"post": "mark_read"}), name="notifications-read"),
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
     path("config/export", ExportView.as_view(), name="export"),
     path("config/rollback", RollbackView.as_view(), name="rollback"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import django_filters
@@ -217,9 +217,6 @@ class ConflictProblem(Problem):
         return {**super().document(instance), "conflicts": self.conflicts}
 
 
-Verb = Callable[..., GovernanceRuleOverride]
-
-
 class OverrideViewSet(WriteViewSet):
     """Overrides: rules that are set differently for a while, and the approval that this takes."""
 
@@ -266,7 +263,7 @@ class OverrideViewSet(WriteViewSet):
         """Change what it says: PUT and PATCH alike."""
         return self.update(request, *args, **kwargs)
 
-    def decide(self, request: Request, verb: Verb) -> Response:
+    def decide(self, request: Request, verb: approvals.Verb) -> Response:
         """Let `verb` move the override that the route names."""
         seen = self.get_object()
         body = VerdictSerializer(data=request.data)

@@ -27,12 +27,12 @@ from rules.models import AnalysisRule
 from tests.admin_client import address, errors, sign_in, submit
 from tests.factories import (
     api_client,
+    approve,
     build_rule,
     make_governance_rule,
-    approve,
     make_override,
-    make_request,
     make_persona,
+    make_request,
     make_rule,
     make_user,
 )

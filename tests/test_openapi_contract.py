@@ -8,9 +8,10 @@ import pytest
 import yaml
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from governance_config.documentation import write_document
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride, Notification
 from personas.models import PersonaRuleAssignment
 from reviews.models import CopilotPrompt, ReviewSession, TrackedFinding
 from rules.models import AnalysisRule
@@ -114,6 +115,8 @@ PROMISES = [
     (f"{CONFIG}/ui-state/{{component}}", "put", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "delete", 204, "", ""),
     ("/api/v1/me", "get", 200, "username roles permissions may", ""),
+    ("/api/v1/me/notifications", "get", 200, "id kind text override_id created_at read", "skip limit kind unread"),
+    ("/api/v1/me/notifications/read", "post", 200, "marked unread", ""),
     ("/api/v1/schema", "get", 200, "", ""),
     (f"{REVIEWS}/sessions", "get", 200, SESSION, f"{LIST} status scope codebase codebase_id started_by since until"),
     (f"{REVIEWS}/sessions", "post", 201, SESSION, ""),
@@ -268,7 +271,11 @@ def administrator():
         make_issue(each, finding)
     finding.decisions.create(old_triage="open", new_triage="acknowledged", decided_by="ada")
     make_prompt(session)
-    client = api_client(make_user("administrator"))
+    user = make_user("administrator")
+    client = api_client(user)
+    Notification.objects.create(
+        user=user, kind="to_approve", override=GovernanceRuleOverride.objects.get(), text="?", created_at=timezone.now()
+    )
     client.put(f"{CONFIG}/ui-state/editor", {"configuration": {"a": 1}})
     return client
 
