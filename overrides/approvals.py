@@ -99,6 +99,8 @@ def edit(
         if not moved:
             return current
         _refuse_ended(current, changes.started_at, "edited")
+        if current.needs_review:
+            raise StateConflict("It was put in force in an emergency and waits for a review: that comes first.")
         before = current.status
         for name, value in moved.items():
             setattr(current, name, value)
@@ -245,7 +247,8 @@ def list_verbs(*, override: GovernanceRuleOverride, user: Any, now: datetime) ->
 
 def may_edit(*, override: GovernanceRuleOverride, user: Any, now: datetime) -> bool:
     """Whether `user` can still change what `override` says."""
-    return override.status not in FINAL and not has_lapsed(override, now) and may(user, "change", override)
+    ended = override.status in FINAL or has_lapsed(override, now)
+    return not ended and not override.needs_review and may(user, "change", override)
 
 
 def _is_second_person(user: Any, override: GovernanceRuleOverride) -> bool:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Exists, Min, OuterRef, Q
 
-from audit.permissions import SYSTEM_ACTOR, permitted
+from audit.permissions import SYSTEM_ACTOR, may_see_some, permitted
 from overrides.choices import DecisionKind, OverrideStatus
 from overrides.decisions import AUTHORING
 from overrides.independence import find_makers
@@ -61,7 +61,7 @@ def find_expired(overrides: models.QuerySet, now: datetime) -> models.QuerySet:
 
 def find_waiting_for(user: Any, overrides: models.QuerySet, now: datetime) -> models.QuerySet:
     """Proposals that `user` can approve, and emergencies that he can review: he is asked, and a second person."""
-    if user is SYSTEM_ACTOR or user is None or not user.is_authenticated:
+    if user is SYSTEM_ACTOR or not may_see_some(user, "approve", GovernanceRuleOverride):
         return overrides.none()
     allowed = permitted(user, "approve", overrides)
     mine = OverrideDecision.objects.filter(Q(decided_by=user.get_username()) | Q(decided_by_id=str(user.pk)))

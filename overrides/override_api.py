@@ -145,8 +145,12 @@ class OverrideDetailSerializer(OverrideSerializer):
         help_text="Where its rule was changed since, while it waits: it is not approved before that is resolved."
     )
 
+    actions = serializers.SerializerMethodField(
+        help_text="What the caller can do with it now: propose, approve, reject, withdraw, revoke, confirm."
+    )
+
     class Meta(OverrideSerializer.Meta):
-        fields = (*OverrideSerializer.Meta.fields, "required", "conflicts")
+        fields = (*OverrideSerializer.Meta.fields, "required", "conflicts", "actions")
 
     @extend_schema_field(RequirementSerializer)
     def get_required(self, override: GovernanceRuleOverride) -> Any:
@@ -157,6 +161,10 @@ class OverrideDetailSerializer(OverrideSerializer):
         target = find_target(override) if override.status == OverrideStatus.PROPOSED else None
         found = find_conflicts(override, target) if target is not None else []
         return [conflict.document() for conflict in found]
+
+    def get_actions(self, override: GovernanceRuleOverride) -> list[str]:
+        user = self.context["request"].user
+        return approvals.list_verbs(override=override, user=user, now=timezone.now())
 
 
 class VerdictSerializer(StrictSerializer):

@@ -13,7 +13,7 @@ from audit.governed import GovernedModel, merge_errors
 from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, TargetType
 from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from overrides.validation import find_leaves, look_up, merge_patch
-from rules.choices import Severity
+from rules.choices import RuleStatus, Severity
 from rules.models import AnalysisRule
 from rules.validation import check_content
 
@@ -101,6 +101,8 @@ def check_patch(override: GovernanceRuleOverride, target: GovernedModel) -> None
         check_content(patched.spec(), examples=target.examples, enabled=False)
     except ValidationError as error:
         problems.append(error)
+    if patched.enabled and patched.status == RuleStatus.DRAFT:
+        problems.append(ValidationError({"enabled": "A draft cannot be enabled: make the rule active first."}))
     if problems:
         raise ValidationError({"override_config": _move_below(merge_errors(problems))})
 

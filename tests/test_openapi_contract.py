@@ -90,12 +90,12 @@ PROMISES = [
     (f"{CONFIG}/approval-policies/{{id}}", "patch", 200, POLICY, ""),
     (f"{CONFIG}/approval-policies/{{id}}", "delete", 204, "", ""),
     (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, f"{LIST} {OVERRIDE_FILTERS}"),
-    (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts", ""),
+    (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts actions", ""),
     (
         *(f"{CONFIG}/governance-overrides/backlog", "get", 200),
         *("waiting waiting_for_me oldest expiring_soon expired to_review", ""),
     ),
-    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, f"{OVERRIDE} required conflicts", ""),
+    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, f"{OVERRIDE} required conflicts actions", ""),
     (f"{CONFIG}/governance-overrides/{{id}}", "put", 200, OVERRIDE, ""),
     (f"{CONFIG}/governance-overrides/{{id}}", "patch", 200, OVERRIDE, ""),
     *(
