@@ -92,7 +92,6 @@ def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:
         "waiting": list(waiting[:SHOWN]),
         "to_review": list(seen.filter(needs_review=True).order_by("created_at")[:SHOWN]),
         "ending": list(find_expiring(seen, now).filter(needs_review=False)[:SHOWN]),
-        "in_force": seen.filter(enabled=True, expires_at__gt=now).count(),
         "backlog": read_backlog(user, now),
     }
 

@@ -120,6 +120,13 @@ def mark_read(*, user: Any, keys: Sequence[int] | None = None) -> int:
     return unread.update(read_at=timezone.now())
 
 
+def mark_seen(*, user: Any, override: GovernanceRuleOverride) -> None:
+    """Whoever looks at an override needs no telling of it any more."""
+    unread = Notification.objects.filter(user=user, override=override, read_at=None)
+    if unread.exists():
+        unread.update(read_at=timezone.now())
+
+
 def _find_requester(override: GovernanceRuleOverride) -> models.QuerySet:
     return get_user_model()._default_manager.filter(username=override.created_by, is_active=True)
 

@@ -23,6 +23,7 @@ from overrides.choices import OverrideStatus
 from overrides.decision_admin import WISHES, DecisionAdmin, describe, list_places
 from overrides.models import GovernanceRuleOverride
 from overrides.notification_admin import NotificationAdmin
+from overrides.notifications import mark_seen
 from overrides.override_forms import OverrideForm
 from overrides.targets import find_requirement
 
@@ -108,6 +109,7 @@ class OverrideAdmin(DecisionAdmin, NotificationAdmin, GovernedAdmin):
         override = self.get_object(request, unquote(object_id)) if object_id is not None else None
         if override is not None and self.has_view_permission(request, override):
             extra_context = {**(extra_context or {}), "standing": self.find_standing(request, override)}
+            mark_seen(user=request.user, override=override)
         if override is not None and request.method == "POST" and not self.has_change_permission(request, override):
             raise PermissionDenied
         return super().changeform_view(request, object_id, form_url, extra_context)

@@ -185,6 +185,7 @@ class BacklogSerializer(serializers.Serializer):
     waiting = serializers.IntegerField(help_text="Proposed.")
     waiting_for_me = serializers.IntegerField(help_text="That the caller can approve or review.")
     oldest = serializers.DateTimeField(allow_null=True, help_text="When the one that waits longest was asked for.")
+    in_force = serializers.IntegerField(help_text="By the clock.")
     expiring_soon = serializers.IntegerField(help_text="In force, and ending within 14 days.")
     expired = serializers.IntegerField(help_text="Ended by the clock within 30 days.")
     to_review = serializers.IntegerField(help_text="Put in force in an emergency, and not confirmed yet.")

@@ -871,6 +871,7 @@ class TestLists:
             )
         body = approver_api.get(f"{OVERRIDES}/backlog").json()
         assert parse_datetime(body.pop("oldest")) == oldest.created_at
+        assert body.pop("in_force") == 2
         assert body == {"waiting": 2, "waiting_for_me": 2, "expiring_soon": 1, "expired": 2, "to_review": 0}
 
 

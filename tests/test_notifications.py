@@ -224,6 +224,11 @@ class TestReading:
         assert client.post(f"{MINE}/read", {}).json() == {"marked": 1, "unread": 0}
         expect_problem(client.post(f"{MINE}/read", {"ids": ["x"]}), 400, "invalid", "#/ids/0")
 
+    def test_whoever_looks_at_an_override_has_been_told(self, notified):
+        seen, other = Notification.objects.filter(user=notified)
+        assert sign_in(notified).get(reverse_change(seen.override)).status_code == 200
+        assert list(Notification.objects.filter(user=notified, read_at=None)) == [other]
+
     def test_the_admin_shows_a_number_and_a_page(self, notified, requester):
         page, browser = reverse("admin:overrides_notifications"), sign_in(notified)
         assert "Notifications 2" in text(browser.get(reverse("admin:index")))

@@ -93,7 +93,7 @@ PROMISES = [
     (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts actions", ""),
     (
         *(f"{CONFIG}/governance-overrides/backlog", "get", 200),
-        *("waiting waiting_for_me oldest expiring_soon expired to_review", ""),
+        *("waiting waiting_for_me oldest in_force expiring_soon expired to_review", ""),
     ),
     (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, f"{OVERRIDE} required conflicts actions", ""),
     (f"{CONFIG}/governance-overrides/{{id}}", "put", 200, OVERRIDE, ""),
