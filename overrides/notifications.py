@@ -68,9 +68,10 @@ def announce(override: GovernanceRuleOverride, decision: str) -> None:
 
 def deliver(override: GovernanceRuleOverride, kind: NotificationKind, by: str) -> list[Notification]:
     """Store a notification for each of those whom `kind` concerns, but not for `by`; queue the mails."""
-    asks = kind in (NotificationKind.TO_APPROVE, NotificationKind.EMERGENCY)
-    if asks:
+    if kind == NotificationKind.TO_APPROVE:
         people: Iterable[Any] = find_second_people(override)
+    elif kind == NotificationKind.EMERGENCY:
+        people = find_approvers(override)
     elif kind == NotificationKind.ENDS_SOON:
         people = [*find_approvers(override), *_find_requester(override)]
     else:

@@ -310,6 +310,16 @@ class TestSockPuppets:
             approver = make_user("override approver")
         assert decide(api_client(approver), make_request(rule, by=chief), "approve").status_code == 200
 
+    def test_a_chain_of_puppets_is_flagged(self, rule, chief):
+        with acting(chief):
+            first = make_user("administrator", username="first")
+        with acting(first):
+            second = make_user("override approver", username="second")
+        body = decide(api_client(second), make_request(rule, by=chief), "approve").json()
+        assert body["status"] == "active"
+        assert "chief asked for this or edited it, and stands behind your account" in body["warnings"][0]
+        assert last_change().warnings == body["warnings"]
+
     def test_a_server_may_flag_them_instead(self, rule, chief, settings):
         settings.FLAG_DEPENDENT_APPROVERS = True
         with acting(chief):
