@@ -15,6 +15,7 @@ from governance_config.grants import GRANTS, GrantViewSet
 from governance_config.ui_state import UiStateViewSet
 from overrides.api import ApprovalPolicyViewSet, ExportView, GovernanceRuleViewSet
 from overrides.configuration_api import ConfigurationView
+from overrides.notification_api import NotificationViewSet
 from overrides.override_api import OverrideViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
@@ -50,6 +51,8 @@ reviews.register("prompts", CopilotPromptViewSet, "prompt")
 urlpatterns = [
     path("auth/token", TokenView.as_view(), name="token"),
     path("me", MeView.as_view(), name="me"),
+    path("me/notifications", NotificationViewSet.as_view({"get": "list"}), name="notifications"),
+    path("me/notifications/read", NotificationViewSet.as_view({"post": "mark_read"}), name="notifications-read"),
     path("config/configuration", ConfigurationView.as_view(), name="configuration"),
     path("config/changes", ChangeStreamView.as_view(), name="changes"),
     path("config/export", ExportView.as_view(), name="export"),

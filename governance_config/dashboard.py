@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Q
@@ -13,6 +13,7 @@ from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
 from audit.permissions import may, may_see_some, permitted
 from audit.timeline import Entry
+from overrides.backlog import find_expiring, read_backlog
 from overrides.choices import OverrideStatus
 from overrides.models import GovernanceRuleOverride
 from plugins.models import Plugin, PluginHealth
@@ -23,7 +24,6 @@ from reviews.models import CopilotPrompt, ReviewSession
 from rules.choices import Severity
 from rules.models import AnalysisRule
 
-SOON = timedelta(days=14)
 RECENT = 10  # changes shown
 SHOWN = 5  # overrides shown
 UNWELL = (PluginHealth.Status.DEGRADED, PluginHealth.Status.FAILING, PluginHealth.Status.MISSING)
@@ -83,18 +83,16 @@ def last_review(user: Any) -> dict[str, Any] | None:
 
 
 def pending_overrides(user: Any, now: datetime) -> dict[str, Any] | None:
-    """Overrides that wait for somebody, and those in force that end soon."""
+    """Overrides that wait for somebody, those to be reviewed, and those in force that end soon."""
     if not may_see_some(user, "view", GovernanceRuleOverride):
         return None
     seen = permitted(user, "view", GovernanceRuleOverride.objects.all())
     waiting = seen.filter(status=OverrideStatus.PROPOSED).order_by("created_at")
-    in_force = seen.filter(enabled=True, expires_at__gt=now)
-    ending = in_force.filter(expires_at__lte=now + SOON).order_by("expires_at")
     return {
         "waiting": list(waiting[:SHOWN]),
-        "waiting_count": waiting.count(),
-        "ending": list(ending[:SHOWN]),
-        "in_force_count": in_force.count(),
+        "to_review": list(seen.filter(needs_review=True).order_by("created_at")[:SHOWN]),
+        "ending": list(find_expiring(seen, now).filter(needs_review=False)[:SHOWN]),
+        "backlog": read_backlog(user, now),
     }
 
 

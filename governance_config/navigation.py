@@ -45,7 +45,14 @@ GROUPS = (
 def list_groups(request: HttpRequest) -> list[dict[str, Any]]:
     """The navigation of the running request."""
     overview = {"title": "Overview", "icon": "dashboard", "link": reverse("admin:index")}
-    groups: list[dict[str, Any]] = [{"title": "", "items": [overview]}]
+    unread = request.user.notifications.filter(read_at=None).count()
+    told = {
+        "title": "Notifications",
+        "icon": "notifications",
+        "link": reverse("admin:overrides_notifications"),
+        **({"badge": str(unread)} if unread else {}),
+    }
+    groups: list[dict[str, Any]] = [{"title": "", "items": [overview, told]}]
     for title, entries in GROUPS:
         items = [
             {"title": name, "icon": icon, "link": reverse(f"admin:{model.replace('.', '_')}_changelist")}

@@ -17,7 +17,7 @@ PREFIX = re.compile(r"^/api/v1/(config/|reviews/)?")
 REVIEWS = "/api/v1/reviews/"
 NAMED_ACTIONS = (  # named by the route
     *("bulk", "toggle", "assign", "check", "cancel", "compare", "file", "triage", "plan", "apply"),
-    *("propose", "approve", "reject", "withdraw", "revoke", "confirm", "backlog"),
+    *("propose", "approve", "reject", "withdraw", "revoke", "confirm", "backlog", "mark_read"),
 )
 # A right of its own is asked for.
 GUARDED = ("/configuration", "/export", "/export/schema", "/grants", "/metrics", "/changes")

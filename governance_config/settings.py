@@ -4,8 +4,8 @@ Variables: GOVERNANCE_HOME, DATABASE_URL, REDIS_URL, PORT, GOVERNANCE_PRODUCTION
 GOVERNANCE_SECRET_KEY, GOVERNANCE_ENCRYPTION_KEYS, GOVERNANCE_DEBUG, GOVERNANCE_LOG_LEVEL, GOVERNANCE_LOG_FORMAT,
 GOVERNANCE_ACCESS_LOG, GOVERNANCE_METRICS_TOKEN, GOVERNANCE_REVIEW_ROOTS, GOVERNANCE_RATE_READ, GOVERNANCE_RATE_WRITE,
 GOVERNANCE_RATE_BULK, GOVERNANCE_RATE_AUTH, GOVERNANCE_LOCKOUT_FAILURES, GOVERNANCE_LOCKOUT_MINUTES,
-GOVERNANCE_SUPERUSERS_APPROVE_OWN, GOVERNANCE_FLAG_DEPENDENT_APPROVERS, GOVERNANCE_WAKE_UP. `docs/operations.md`
-explains each.
+GOVERNANCE_SUPERUSERS_APPROVE_OWN, GOVERNANCE_FLAG_DEPENDENT_APPROVERS, GOVERNANCE_WAKE_UP, EMAIL_URL, EMAIL_FROM,
+GOVERNANCE_URL. `docs/operations.md` explains each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -255,6 +256,44 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# Whether TLS is begun or there from the start, and the usual port.
+MAIL_SCHEMES = {"smtp": (False, False, 25), "smtp+tls": (True, False, 587), "smtps": (False, True, 465)}
+
+
+def read_mail() -> dict[str, Any]:
+    """Django's settings of the mail server in EMAIL_URL; without it none, and no mail is sent."""
+    url = os.environ.get("EMAIL_URL", "")
+    if not url:
+        return {}
+    if url == "console:":
+        return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    try:
+        parts = urlsplit(url)
+        tls, ssl, port = MAIL_SCHEMES[parts.scheme]
+        return {
+            "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+            "EMAIL_HOST": parts.hostname or "localhost",
+            "EMAIL_PORT": parts.port or port,
+            "EMAIL_HOST_USER": unquote(parts.username or ""),
+            "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+            "EMAIL_USE_TLS": tls,
+            "EMAIL_USE_SSL": ssl,
+        }
+    except (KeyError, ValueError) as error:
+        # Not the address itself: it may hold a password.
+        raise ImproperlyConfigured(
+            "EMAIL_URL must be smtp://host:port, smtp+tls://user:password@host, smtps://… or console:."
+        ) from error
+
+
+SENDS_MAIL = bool(read_mail())
+EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = os.environ.get("EMAIL_FROM") or "governance@localhost"
+PUBLIC_URL = os.environ.get("GOVERNANCE_URL", "").rstrip("/")
+"""Where people reach this server, for links in mails; none: mails have no link."""
+globals().update(read_mail())
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

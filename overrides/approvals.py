@@ -8,7 +8,7 @@ Each verb loads the override under the lock, asks for the right, moves it, and l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,8 +25,17 @@ from overrides.choices import FINAL, DecisionKind, OverrideStatus, TargetType
 from overrides.decisions import list_approvals, record
 from overrides.independence import is_one_of, require_second_person
 from overrides.models import GovernanceRuleOverride, OverrideDecision
-from overrides.targets import OverrideConflict, check_patch, find_conflicts, find_requirement, require_target
+from overrides.notifications import announce
+from overrides.targets import (
+    OverrideConflict,
+    check_patch,
+    find_conflicts,
+    find_requirement,
+    find_target,
+    require_target,
+)
 
+Verb = Callable[..., GovernanceRuleOverride]
 EDITABLE = ("override_config", "paths", "reason", "expires_at")
 BREAK_GLASS = "break_glass"
 MIN_BREAK_GLASS_REASON = 20  # characters
@@ -90,6 +99,8 @@ def edit(
         if not moved:
             return current
         _refuse_ended(current, changes.started_at, "edited")
+        if current.needs_review:
+            raise StateConflict("It was put in force in an emergency and waits for a review: that comes first.")
         before = current.status
         for name, value in moved.items():
             setattr(current, name, value)
@@ -211,6 +222,59 @@ def confirm(
         return _store(current, DecisionKind.CONFIRMED, before, comment=comment, seen=seen)
 
 
+def list_verbs(*, override: GovernanceRuleOverride, user: Any, now: datetime) -> list[str]:
+    """What `user` can do with `override` now. Buttons are drawn from this: what would fail is not offered."""
+    if user is SYSTEM_ACTOR:
+        return []
+    status, lapsed = override.status, has_lapsed(override, now)
+    own, approver = is_one_of(user, [(override.created_by, "")]), may(user, "approve", override)
+    second = approver and _is_second_person(user, override)
+    target = find_target(override) if status == OverrideStatus.PROPOSED else None
+    moved = target is not None and bool(find_conflicts(override, target))
+    author = own and may(user, "add", GovernanceRuleOverride) or may(user, "change", override)
+    proposed = status == OverrideStatus.PROPOSED
+    ripe = proposed and target is not None and not moved and (override.expires_at or now) > now
+    offered = {
+        "approve": ripe and second and not _has_approved(user, override),
+        "reject": proposed and approver and not own,
+        "confirm": override.needs_review and second,
+        "revoke": status == OverrideStatus.ACTIVE and not lapsed and approver,
+        "propose": author and (status in (OverrideStatus.DRAFT, OverrideStatus.REJECTED) or proposed and moved),
+        "withdraw": own and status in (OverrideStatus.DRAFT, OverrideStatus.PROPOSED, OverrideStatus.REJECTED),
+    }
+    return [verb for verb, possible in offered.items() if possible]
+
+
+def may_edit(*, override: GovernanceRuleOverride, user: Any, now: datetime) -> bool:
+    """Whether `user` can still change what `override` says."""
+    ended = override.status in FINAL or has_lapsed(override, now)
+    return not ended and not override.needs_review and may(user, "change", override)
+
+
+def _is_second_person(user: Any, override: GovernanceRuleOverride) -> bool:
+    try:
+        require_second_person(user=user, override=override, decisions=list(override.decisions.all()))
+    except NotPermitted:
+        return False
+    return True
+
+
+def _has_approved(user: Any, override: GovernanceRuleOverride) -> bool:
+    given = list_approvals(list(override.decisions.all()), override.content_digest)
+    return is_one_of(user, [(each.decided_by, each.decided_by_id) for each in given])
+
+
+VERBS: dict[str, Verb] = {
+    "propose": propose,
+    "approve": approve,
+    "reject": reject,
+    "withdraw": withdraw,
+    "revoke": revoke,
+    "confirm": confirm,
+}
+"""The verbs of a decision, by the names that routes and pages use."""
+
+
 def expire_due(*, now: datetime | None = None) -> list[GovernanceRuleOverride]:
     """Write down which overrides have ended by the clock. Nothing depends on it: readers judge by the clock."""
     moment = now or timezone.now()
@@ -284,6 +348,7 @@ def _store(
 ) -> GovernanceRuleOverride:
     override.save()
     record(override=override, kind=kind, from_status=before, comment=comment, seen=seen)
+    announce(override, kind)
     return override
 
 
@@ -356,7 +421,7 @@ def _require_break_glass(user: Any, reason: str, draft: bool) -> None:
 
     A superuser does not have it by being one: going past approval is granted by name.
     """
-    if user is SYSTEM_ACTOR or not user.is_active or not _holds_break_glass(user):
+    if not may_break_glass(user):
         raise NotPermitted("An emergency override needs the right overrides.break_glass, by a role or granted to you.")
     if draft:
         raise ValidationError({"draft": "An emergency override is in force at once: it is no draft."})
@@ -366,6 +431,9 @@ def _require_break_glass(user: Any, reason: str, draft: bool) -> None:
         )
 
 
-def _holds_break_glass(user: Any) -> bool:
+def may_break_glass(user: Any) -> bool:
+    """Whether `user` has the right by name: his own, or a role's."""
+    if user is SYSTEM_ACTOR or not user.is_active:
+        return False
     named = Permission.objects.filter(codename=BREAK_GLASS, content_type__app_label="overrides")
     return named.filter(Q(user=user) | Q(group__user=user)).exists()

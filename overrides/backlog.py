@@ -8,9 +8,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, Min, OuterRef, Q
+from django.db.models import Count, Exists, Min, OuterRef, Q
 
-from audit.permissions import SYSTEM_ACTOR, permitted
+from audit.permissions import SYSTEM_ACTOR, may_see_some, permitted
 from overrides.choices import DecisionKind, OverrideStatus
 from overrides.decisions import AUTHORING
 from overrides.independence import find_makers
@@ -28,6 +28,7 @@ class Backlog:
     waiting_for_me: int
     oldest: datetime | None
     """When the proposal that waits longest was asked for."""
+    in_force: int
     expiring_soon: int
     expired: int
     """Ended by the clock within `RECENTLY`."""
@@ -38,15 +39,17 @@ class Backlog:
 def read_backlog(user: Any, now: datetime) -> Backlog:
     """The figures for `user`."""
     seen = permitted(user, "view", GovernanceRuleOverride.objects.all())
-    waiting = seen.filter(status=OverrideStatus.PROPOSED)
-    return Backlog(
-        waiting=waiting.count(),
-        waiting_for_me=find_waiting_for(user, seen, now).count(),
-        oldest=waiting.aggregate(oldest=Min("created_at"))["oldest"],
-        expiring_soon=find_expiring(seen, now).count(),
-        expired=find_expired(seen, now).filter(expires_at__gt=now - RECENTLY).count(),
-        to_review=seen.filter(needs_review=True).count(),
+    waiting, in_force = Q(status=OverrideStatus.PROPOSED), Q(enabled=True, expires_at__gt=now)
+    recently = Q(expires_at__gt=now - RECENTLY)
+    figures = seen.order_by().aggregate(
+        waiting=Count("pk", filter=waiting),
+        oldest=Min("created_at", filter=waiting),
+        in_force=Count("pk", filter=in_force),
+        expiring_soon=Count("pk", filter=in_force & Q(expires_at__lte=now + SOON)),
+        expired=Count("pk", filter=_ended(now) & recently),
+        to_review=Count("pk", filter=Q(needs_review=True)),
     )
+    return Backlog(waiting_for_me=find_waiting_for(user, seen, now).count(), **figures)
 
 
 def find_expiring(overrides: models.QuerySet, now: datetime) -> models.QuerySet:
@@ -54,14 +57,14 @@ def find_expiring(overrides: models.QuerySet, now: datetime) -> models.QuerySet:
     return overrides.filter(enabled=True, expires_at__gt=now, expires_at__lte=now + SOON).order_by("expires_at")
 
 
-def find_expired(overrides: models.QuerySet, now: datetime) -> models.QuerySet:
+def _ended(now: datetime) -> Q:
     """Those that the clock has ended, whether or not their row says so."""
-    return overrides.filter(Q(status=OverrideStatus.EXPIRED) | Q(status=OverrideStatus.ACTIVE, expires_at__lte=now))
+    return Q(status=OverrideStatus.EXPIRED) | Q(status=OverrideStatus.ACTIVE, expires_at__lte=now)
 
 
 def find_waiting_for(user: Any, overrides: models.QuerySet, now: datetime) -> models.QuerySet:
     """Proposals that `user` can approve, and emergencies that he can review: he is asked, and a second person."""
-    if user is SYSTEM_ACTOR or user is None or not user.is_authenticated:
+    if user is SYSTEM_ACTOR or not may_see_some(user, "approve", GovernanceRuleOverride):
         return overrides.none()
     allowed = permitted(user, "approve", overrides)
     mine = OverrideDecision.objects.filter(Q(decided_by=user.get_username()) | Q(decided_by_id=str(user.pk)))

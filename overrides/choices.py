@@ -40,6 +40,18 @@ class DecisionKind(TextChoices):
     RESTORED = "restored", "Brought back as a draft"
 
 
+class NotificationKind(TextChoices):
+    """Why somebody is told of an override."""
+
+    TO_APPROVE = "to_approve", "To approve"
+    EMERGENCY = "emergency", "Emergency to review"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+    REVOKED = "revoked", "Revoked"
+    CONFIRMED = "confirmed", "Emergency confirmed"
+    ENDS_SOON = "ends_soon", "Ends soon"
+
+
 FINAL = (OverrideStatus.EXPIRED, OverrideStatus.WITHDRAWN, OverrideStatus.REVOKED)
 """States that an override does not leave: what is wanted again is asked for again."""
 

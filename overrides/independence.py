@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db.models import Q
 
@@ -19,6 +20,7 @@ from audit.models import ConfigurationAuditLog
 from overrides.decisions import list_authors
 from overrides.models import GovernanceRuleOverride, OverrideDecision
 
+CHAIN = 4  # accounts between two people that are looked at
 RIGHT = "approve_governanceruleoverride"
 
 
@@ -43,6 +45,8 @@ def require_second_person(
         )
     problem = explain_puppet(user, authors)
     if problem is None:
+        if changes is not None and (chain := explain_chain(user, authors)) is not None:
+            changes.warn(chain)
         return False
     if not settings.FLAG_DEPENDENT_APPROVERS:
         raise NotPermitted(f"{problem} Somebody who does not depend on the requester approves it.")
@@ -62,6 +66,23 @@ def explain_puppet(user: Any, authors: Sequence[tuple[str, str]]) -> str | None:
     for (name, key), what in find_makers(user).items():
         if name in names or key in keys:
             return f"{name} asked for this or edited it, and {what}."
+    return None
+
+
+def explain_chain(user: Any, authors: Sequence[tuple[str, str]]) -> str | None:
+    """How one of `authors` stands behind `user` through other accounts, or None.
+
+    Flagged, not refused: in many organisations one person has begun with everybody's accounts.
+    """
+    names, keys = {name for name, _ in authors}, {key for _, key in authors if key}
+    seen, reached = {str(user.pk)}, [user]
+    for _ in range(CHAIN):
+        makers = {key: name for person in reached for name, key in find_makers(person) if key not in seen}
+        found = next((name for key, name in makers.items() if key in keys or name in names), None)
+        if found is not None:
+            return f"{found} asked for this or edited it, and stands behind your account through others."
+        seen |= set(makers)
+        reached = list(get_user_model()._default_manager.filter(pk__in=[key for key in makers if key.isdecimal()]))
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
@@ -18,7 +19,7 @@ from audit.governed import GovernedModel
 from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
-from overrides.choices import SECOND_PERSON, DecisionKind, Enforcement, OverrideStatus, TargetType
+from overrides.choices import SECOND_PERSON, DecisionKind, Enforcement, NotificationKind, OverrideStatus, TargetType
 from plugins import sealing
 from rules.choices import Severity
 from rules.models import AnalysisRule, list_secret_fields
@@ -241,6 +242,11 @@ class GovernanceRuleOverride(GovernedModel):
         ]
 
     @property
+    def is_waiver(self) -> bool:
+        """Whether it is about a governance rule, which it lets somebody pass."""
+        return self.target_type == TargetType.GOVERNANCE_RULE
+
+    @property
     def content_digest(self) -> str:
         """What approvals are given for: any other content has another digest."""
         return digest_content(self.document())
@@ -359,6 +365,26 @@ class OverrideDecision(models.Model):
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise UngovernedWrite("Decisions are append-only: nobody deletes one.")
+
+
+class Notification(models.Model):
+    """Somebody is told of an override. A hint, not a record: what waits is told by the overrides themselves."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
+    kind = models.CharField(max_length=20, choices=NotificationKind.choices)
+    override = models.ForeignKey(GovernanceRuleOverride, on_delete=models.CASCADE, related_name="notifications")
+    text = models.CharField(max_length=500)
+    created_at = models.DateTimeField()
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "notifications"
+        ordering = ["-id"]
+        default_permissions = ()
+        indexes = [models.Index(fields=["user", "read_at", "-id"], name="notifications_user")]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class OverrideUserGrant(UserGrant):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import django_filters
@@ -145,8 +145,12 @@ class OverrideDetailSerializer(OverrideSerializer):
         help_text="Where its rule was changed since, while it waits: it is not approved before that is resolved."
     )
 
+    actions = serializers.SerializerMethodField(
+        help_text="What the caller can do with it now: propose, approve, reject, withdraw, revoke, confirm."
+    )
+
     class Meta(OverrideSerializer.Meta):
-        fields = (*OverrideSerializer.Meta.fields, "required", "conflicts")
+        fields = (*OverrideSerializer.Meta.fields, "required", "conflicts", "actions")
 
     @extend_schema_field(RequirementSerializer)
     def get_required(self, override: GovernanceRuleOverride) -> Any:
@@ -157,6 +161,10 @@ class OverrideDetailSerializer(OverrideSerializer):
         target = find_target(override) if override.status == OverrideStatus.PROPOSED else None
         found = find_conflicts(override, target) if target is not None else []
         return [conflict.document() for conflict in found]
+
+    def get_actions(self, override: GovernanceRuleOverride) -> list[str]:
+        user = self.context["request"].user
+        return approvals.list_verbs(override=override, user=user, now=timezone.now())
 
 
 class VerdictSerializer(StrictSerializer):
@@ -177,6 +185,7 @@ class BacklogSerializer(serializers.Serializer):
     waiting = serializers.IntegerField(help_text="Proposed.")
     waiting_for_me = serializers.IntegerField(help_text="That the caller can approve or review.")
     oldest = serializers.DateTimeField(allow_null=True, help_text="When the one that waits longest was asked for.")
+    in_force = serializers.IntegerField(help_text="By the clock.")
     expiring_soon = serializers.IntegerField(help_text="In force, and ending within 14 days.")
     expired = serializers.IntegerField(help_text="Ended by the clock within 30 days.")
     to_review = serializers.IntegerField(help_text="Put in force in an emergency, and not confirmed yet.")
@@ -215,9 +224,6 @@ class ConflictProblem(Problem):
 
     def document(self, instance: str) -> dict[str, Any]:
         return {**super().document(instance), "conflicts": self.conflicts}
-
-
-Verb = Callable[..., GovernanceRuleOverride]
 
 
 class OverrideViewSet(WriteViewSet):
@@ -266,7 +272,7 @@ class OverrideViewSet(WriteViewSet):
         """Change what it says: PUT and PATCH alike."""
         return self.update(request, *args, **kwargs)
 
-    def decide(self, request: Request, verb: Verb) -> Response:
+    def decide(self, request: Request, verb: approvals.Verb) -> Response:
         """Let `verb` move the override that the route names."""
         seen = self.get_object()
         body = VerdictSerializer(data=request.data)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.utils import timezone
+
 from audit import triggers
 from audit.changes import register_check
 from audit.facts import register_facts
+from audit.timers import register_timer
+from overrides.approvals import expire_due
 from overrides.break_glass import check_right
 from overrides.decisions import check_overrides
 from overrides.governance import check_governance
 from overrides.models import GovernanceRuleOverride, OverrideDecision
+from overrides.notifications import remind_of_end
 from overrides.protection import check_second_person
 
 
@@ -23,6 +28,13 @@ def connect() -> None:
     register_check(check_second_person)
     triggers.protect(OverrideDecision._meta.db_table, OverrideDecision._meta.pk.column)
     register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
+    register_timer(expire_due, name="override_expired", every=60)
+    register_timer(remind, name="override_reminders", every=900)
+
+
+def remind() -> None:
+    """Tell whom it concerns which overrides end soon."""
+    remind_of_end(now=timezone.now())
 
 
 def find_days(overrides: Sequence[GovernanceRuleOverride]) -> Sequence[Mapping[str, Any]]:

@@ -8,12 +8,13 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from audit import encryption
 from audit.errors import FieldError, StateConflict
 from audit.governed import GovernedModel, merge_errors
-from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, TargetType
+from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, SECOND_PERSON, Enforcement, TargetType
 from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from overrides.validation import find_leaves, look_up, merge_patch
-from rules.choices import Severity
+from rules.choices import RuleStatus, Severity
 from rules.models import AnalysisRule
 from rules.validation import check_content
 
@@ -69,7 +70,9 @@ class OverrideConflict(StateConflict):
 
 
 def find_target(override: GovernanceRuleOverride) -> GovernedModel | None:
-    """The rule that `override` is about, or None."""
+    """The rule that `override` is about, or None. The one that protects governance is no row."""
+    if override.target_type == TargetType.GOVERNANCE_RULE and override.rule_name == SECOND_PERSON:
+        return GovernanceRule(name=SECOND_PERSON, enforcement=Enforcement.REQUIRE_OVERRIDE)
     model = GovernanceRule if override.target_type == TargetType.GOVERNANCE_RULE else AnalysisRule
     return model.objects.filter(name=override.rule_name).first()
 
@@ -101,6 +104,8 @@ def check_patch(override: GovernanceRuleOverride, target: GovernedModel) -> None
         check_content(patched.spec(), examples=target.examples, enabled=False)
     except ValidationError as error:
         problems.append(error)
+    if patched.enabled and patched.status == RuleStatus.DRAFT:
+        problems.append(ValidationError({"enabled": "A draft cannot be enabled: make the rule active first."}))
     if problems:
         raise ValidationError({"override_config": _move_below(merge_errors(problems))})
 
@@ -111,6 +116,7 @@ def apply_patch(override: GovernanceRuleOverride, target: AnalysisRule) -> Analy
     patched = AnalysisRule(**{field.attname: getattr(target, field.attname) for field in target._meta.concrete_fields})
     for name, value in values.items():
         setattr(patched, name, value)
+    patched.configuration, _ = encryption.reveal_readable(patched.configuration)
     return patched
 
 
@@ -130,7 +136,7 @@ def _move_below(error: ValidationError) -> list[ValidationError]:
 def find_conflicts(override: GovernanceRuleOverride, target: GovernedModel) -> list[Conflict]:
     """Where the override touches the rule and the rule has moved since `original_config` was taken."""
     original, current = override.original_config, target.document()
-    patch: Mapping[str, Any] = override.override_config
+    patch: Mapping[str, Any] = override.document()["override_config"]
     if override.target_type == TargetType.GOVERNANCE_RULE:
         places = [((name,), None) for name in JUDGING_FIELDS]
     else:
@@ -153,6 +159,8 @@ def find_requirement(override: GovernanceRuleOverride) -> Requirement:
 def weigh(override: GovernanceRuleOverride) -> str:
     """The severity that decides how many approve."""
     if override.target_type == TargetType.GOVERNANCE_RULE:
+        if override.rule_name == SECOND_PERSON:
+            return Severity.HIGH  # two people in all, as its name says, unless the policy asks for more
         rule = _find_waived_rule(override.override_config)
         return rule.severity if rule is not None else Severity.CRITICAL
     target = find_target(override)

@@ -190,6 +190,8 @@ API = [
     Row("GET", f"{CONFIG}/ui-state/board", EVERYONE, 404),
     Row("DELETE", f"{CONFIG}/ui-state/board", EVERYONE, 404),
     read("/api/v1/me", may=EVERYONE),
+    read("/api/v1/me/notifications", may=EVERYONE),
+    Row("POST", "/api/v1/me/notifications/read", EVERYONE, body={}),
     Row("POST", "/api/v1/auth/token", (), 400, {}, public=True),
     Row("DELETE", "/api/v1/auth/token", EVERYONE, 204),
     read(f"{REVIEWS}/sessions"),
@@ -278,7 +280,7 @@ ADMIN_PAGES = [
         *((PERSONAS, ADMIN), (PERSONAS, ADMIN), (PERSONAS, ADMIN)),
         actions=offer("end", "delete_selected", to=(PERSONAS, ADMIN)),
     ),
-    Pages("overrides.governanceruleoverride", "override", ROLES),
+    Pages("overrides.governanceruleoverride", "override", ROLES, (RULES, ADMIN), (RULES, ADMIN)),
     Pages(
         *("overrides.approvalpolicy", "policy", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
         actions=offer("delete_selected", to=(ADMIN,)),
@@ -315,11 +317,31 @@ class Page:
     may: tuple[str, ...]
     status: int = 200
     body: Any = None
+    refused: int = 403
+    superuser: int = 0  # by default, what those get who may
+
+    def expect(self, caller: str) -> tuple[int, ...]:
+        """The statuses that `caller` may get."""
+        if caller == SUPERUSER:
+            return (self.superuser or self.status,)
+        return (self.status,) if caller in self.may else (self.refused, 403, 404)
 
 
 SESSIONS = "/admin/reviews/reviewsession"
 PRESETS = "/admin/governance_config/preset"
+DECIDE = "/admin/overrides/governanceruleoverride"
 MORE_PAGES = [
+    Page("GET", f"{DECIDE}/notifications/", EVERYONE),
+    Page("POST", f"{DECIDE}/notifications/", EVERYONE, 302),
+    # Others are told why not, on the override's page.
+    *(
+        Page("GET", f"{DECIDE}/{{override}}/decide/{verb}/", (APPROVER, ADMIN), refused=302)
+        for verb in ("approve", "reject")
+    ),
+    Page("GET", f"{DECIDE}/{{emergency}}/decide/confirm/", (APPROVER, ADMIN), refused=302),
+    Page("GET", f"{DECIDE}/{{active}}/decide/revoke/", (APPROVER, ADMIN), refused=302),
+    Page("GET", f"{DECIDE}/{{draft}}/decide/propose/", (RULES, ADMIN), refused=302),
+    Page("GET", f"{DECIDE}/{{override}}/decide/withdraw/", (), superuser=302, refused=302),
     Page("GET", f"{PRESETS}/import/", IMPORTERS),
     Page("POST", f"{PRESETS}/import/", IMPORTERS, body={"text": "format: code-review-governance/1"}),
     Page("GET", f"{PRESETS}/{{preset}}/plan/", IMPORTERS),

@@ -310,6 +310,16 @@ class TestSockPuppets:
             approver = make_user("override approver")
         assert decide(api_client(approver), make_request(rule, by=chief), "approve").status_code == 200
 
+    def test_a_chain_of_puppets_is_flagged(self, rule, chief):
+        with acting(chief):
+            first = make_user("administrator", username="first")
+        with acting(first):
+            second = make_user("override approver", username="second")
+        body = decide(api_client(second), make_request(rule, by=chief), "approve").json()
+        assert body["status"] == "active"
+        assert "chief asked for this or edited it, and stands behind your account" in body["warnings"][0]
+        assert last_change().warnings == body["warnings"]
+
     def test_a_server_may_flag_them_instead(self, rule, chief, settings):
         settings.FLAG_DEPENDENT_APPROVERS = True
         with acting(chief):
@@ -479,6 +489,7 @@ class TestAgainstTheRuleAsItIs:
             ({"override_config": {}}, "#/override_config"),
             ({"override_config": {"configuration": {"pattern": "("}}}, "#/override_config/configuration/pattern"),
             ({"override_config": {"configuration": {"nonsense": 1}}}, "#/override_config/configuration/nonsense"),
+            ({"override_config": {"enabled": True}, "rule_name": "a-draft"}, "#/override_config/enabled"),
             ({"paths": [""]}, "#/paths/0"),
             ({"rule_name": "no-such-rule"}, "#/rule_name"),
             ({"expires_at": None}, "#/expires_at"),
@@ -490,6 +501,7 @@ class TestAgainstTheRuleAsItIs:
         ],
     )
     def test_a_request_that_is_not_valid_names_the_place(self, editor_api, rule, fields, pointer):
+        make_rule(name="a-draft", status="draft", enabled=False)
         before = current_revision()
         expect_problem(editor_api.post(OVERRIDES, asked(rule, **fields)), 400, "invalid", pointer)
         assert current_revision() == before
@@ -625,6 +637,14 @@ class TestBreakGlass:
             created_at=timezone.now() - timedelta(days=2), expires_at=timezone.now() - timedelta(days=1)
         )
         assert decide(approver_api, override, "confirm").json()["status"] == "expired"
+
+    def test_nothing_is_edited_before_the_review(self, rule, approver_api):
+        """Else an edit would take the mark away, and nobody would look at what happened."""
+        chief = make_user("administrator")
+        client, override = api_client(chief), GovernanceRuleOverride.objects.get(pk=self.ask(chief, rule).json()["id"])
+        expect_problem(client.patch(route(override), {"reason": "Never mind."}), 409, "conflict")
+        decide(approver_api, override, "confirm")
+        assert client.patch(route(override), {"reason": "A better reason."}).json()["status"] == "proposed"
 
     def test_an_ordinary_request_does_not_become_one_by_an_edit(self, rule):
         chief = make_user("administrator")
@@ -807,6 +827,13 @@ class TestWaivers:
 
 
 class TestLists:
+    def test_one_tells_what_the_caller_can_do_with_it(self, proposal, editor_api, approver_api, rule, requester):
+        viewer = api_client(make_user("viewer"))
+        told = [client.get(route(proposal)).json()["actions"] for client in (editor_api, approver_api, viewer)]
+        assert told == [["withdraw"], ["approve", "reject"], []]
+        for verb in told[1]:
+            assert decide(approver_api, make_request(rule, by=requester), verb).status_code == 200
+
     def test_filters_find_them(self, editor_api, rule, requester):
         first = make_request(rule, by=requester)
         second = make_approved(rule)
@@ -854,6 +881,7 @@ class TestLists:
             )
         body = approver_api.get(f"{OVERRIDES}/backlog").json()
         assert parse_datetime(body.pop("oldest")) == oldest.created_at
+        assert body.pop("in_force") == 2
         assert body == {"waiting": 2, "waiting_for_me": 2, "expiring_soon": 1, "expired": 2, "to_review": 0}
 
 

@@ -9,10 +9,11 @@ import yaml
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from audit.permissions import grant
 from governance_config.documentation import write_document
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.models import GovernanceRule, GovernanceRuleOverride, Notification
 from personas.models import PersonaRuleAssignment
 from reviews.models import CopilotPrompt, ReviewSession, TrackedFinding
 from rules.models import AnalysisRule
@@ -95,12 +96,12 @@ PROMISES = [
     (f"{CONFIG}/approval-policies/{{id}}", "patch", 200, POLICY, ""),
     (f"{CONFIG}/approval-policies/{{id}}", "delete", 204, "", ""),
     (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, f"{LIST} {OVERRIDE_FILTERS}"),
-    (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts", ""),
+    (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts actions", ""),
     (
         *(f"{CONFIG}/governance-overrides/backlog", "get", 200),
-        *("waiting waiting_for_me oldest expiring_soon expired to_review", ""),
+        *("waiting waiting_for_me oldest in_force expiring_soon expired to_review", ""),
     ),
-    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, f"{OVERRIDE} required conflicts", ""),
+    (f"{CONFIG}/governance-overrides/{{id}}", "get", 200, f"{OVERRIDE} required conflicts actions", ""),
     (f"{CONFIG}/governance-overrides/{{id}}", "put", 200, OVERRIDE, ""),
     (f"{CONFIG}/governance-overrides/{{id}}", "patch", 200, OVERRIDE, ""),
     *(
@@ -141,6 +142,8 @@ PROMISES = [
     (f"{CONFIG}/ui-state/{{component}}", "put", 200, STATE, ""),
     (f"{CONFIG}/ui-state/{{component}}", "delete", 204, "", ""),
     ("/api/v1/me", "get", 200, "username roles permissions may", ""),
+    ("/api/v1/me/notifications", "get", 200, "id kind text override_id created_at read", "skip limit kind unread"),
+    ("/api/v1/me/notifications/read", "post", 200, "marked unread", ""),
     ("/api/v1/schema", "get", 200, "", ""),
     (f"{REVIEWS}/sessions", "get", 200, SESSION, f"{LIST} status scope codebase codebase_id started_by since until"),
     (f"{REVIEWS}/sessions", "post", 201, SESSION, ""),
@@ -304,7 +307,11 @@ def administrator():
         make_issue(each, finding)
     finding.decisions.create(old_triage="open", new_triage="acknowledged", decided_by="ada")
     make_prompt(session)
-    client = api_client(make_user("administrator"))
+    user = make_user("administrator")
+    client = api_client(user)
+    Notification.objects.create(
+        user=user, kind="to_approve", override=GovernanceRuleOverride.objects.get(), text="?", created_at=timezone.now()
+    )
     client.put(f"{CONFIG}/ui-state/editor", {"configuration": {"a": 1}})
     grant(action="view", holder=Group.objects.get(name="viewer"), target=rule)
     return client

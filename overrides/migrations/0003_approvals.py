@@ -4,6 +4,7 @@ import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
 import simple_history.models
+from django.conf import settings
 from django.db import migrations, models
 
 from audit import triggers
@@ -25,6 +26,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('audit', '0002_append_only'),
         ('overrides', '0002_governance_rules'),
+        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
@@ -166,6 +168,24 @@ class Migration(migrations.Migration):
             model_name='overridedecision',
             name='override',
             field=models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='decisions', to='overrides.governanceruleoverride'),
+        ),
+        migrations.CreateModel(
+            name='Notification',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('kind', models.CharField(choices=[('to_approve', 'To approve'), ('emergency', 'Emergency to review'), ('approved', 'Approved'), ('rejected', 'Rejected'), ('revoked', 'Revoked'), ('confirmed', 'Emergency confirmed'), ('ends_soon', 'Ends soon')], max_length=20)),
+                ('text', models.CharField(max_length=500)),
+                ('created_at', models.DateTimeField()),
+                ('read_at', models.DateTimeField(blank=True, null=True)),
+                ('override', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='overrides.governanceruleoverride')),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'db_table': 'notifications',
+                'ordering': ['-id'],
+                'default_permissions': (),
+                'indexes': [models.Index(fields=['user', 'read_at', '-id'], name='notifications_user')],
+            },
         ),
         migrations.RunPython(install, lift),
     ]
