@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterModelOptions(
             name='governanceruleoverride',
-            options={'base_manager_name': 'objects', 'ordering': ['-id'], 'permissions': [('approve_governanceruleoverride', 'Can approve and reject overrides'), ('break_glass', 'Can put an override in force in an emergency'), ('view_configuration', 'Can read the whole configuration in force'), ('export_configuration', 'Can export the configuration'), ('import_configuration', 'Can import a configuration')], 'verbose_name': 'governance override'},
+            options={'base_manager_name': 'objects', 'ordering': ['-id'], 'permissions': [('approve_governanceruleoverride', 'Can approve and reject overrides'), ('break_glass', 'Can break the glass'), ('view_configuration', 'Can read the whole configuration in force'), ('export_configuration', 'Can export the configuration'), ('import_configuration', 'Can import a configuration')], 'verbose_name': 'governance override'},
         ),
         migrations.RemoveConstraint(
             model_name='governanceruleoverride',
