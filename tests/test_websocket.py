@@ -108,7 +108,8 @@ def test_only_the_types_asked_for_are_told(server, viewer):
 
 
 @pytest.mark.parametrize(
-    ("moved", "epoch", "reason"), [(0, "5b4c1f0e-7a3d-4c9e-9d2a-6f1e8b7c0a11", "epoch"), (5, None, "future"), (-3, None, "too_old")]
+    ("moved", "epoch", "reason"),
+    [(0, "5b4c1f0e-7a3d-4c9e-9d2a-6f1e8b7c0a11", "epoch"), (5, None, "future"), (-3, None, "too_old")],
 )
 def test_a_place_that_cannot_be_resumed_is_reset(server, viewer, monkeypatch, moved, epoch, reason):
     monkeypatch.setattr(subscriptions, "MAX_REPLAY", 2)
