@@ -5,7 +5,7 @@ from audit import triggers
 
 def install(apps, schema_editor):
     """SQLite makes the table anew for a column, and its triggers go with the old one."""
-    triggers.install(schema_editor.connection)
+    triggers.install(schema_editor.connection, triggers.JOURNAL)
 
 
 class Migration(migrations.Migration):
