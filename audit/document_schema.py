@@ -82,6 +82,8 @@ def _describe_value(field: models.Field) -> dict[str, Any]:
         return {"type": "boolean"}
     if isinstance(field, models.DecimalField):
         return {"type": "number", **_describe_bounds(field)}
+    if isinstance(field, models.IntegerField):
+        return {"type": "integer", **_describe_bounds(field)}
     if isinstance(field, models.JSONField):
         return _describe_default(field.default() if callable(field.default) else {})
     described: dict[str, Any] = {"type": "string"}

@@ -148,6 +148,7 @@ def invent_rows(first: int, count: int, previous: str, rules: Sequence[tuple[int
             "history_id": None,
             "history_digest": "",
             "previous_hash": previous,
+            "break_glass": False,
         }
         previous = row["row_hash"] = digest({name: row[name] for name in journal.HASHED})
         yield row

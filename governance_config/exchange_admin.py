@@ -79,6 +79,8 @@ class SaveForm(forms.Form):
 class PresetAdmin(ReadOnlyAdmin):
     """Presets, those of the release and saved ones, and the page that takes a document."""
 
+    actions = None
+
     def get_urls(self) -> list[URLPattern]:
         """The pages of one's own, before those that take anything for a key."""
         wrap, name = self.admin_site.admin_view, "governance_config_preset"

@@ -108,7 +108,8 @@ def name_caller(request: HttpRequest | Request, scope: str) -> str:
     """Who is counted: the user, or the address if nobody has signed in. Whoever signs in is nobody yet."""
     user = getattr(request, "user", None)
     if scope != "auth" and user is not None and user.is_authenticated:
-        return f"user-{user.pk}"
+        # Whoever has only a token of the environment has no row, and its own count.
+        return f"user-{getattr(user, 'pk', None) or user.get_username()}"
     return f"address-{read_address(getattr(request, '_request', request))}"
 
 

@@ -115,6 +115,7 @@ class ApprovalPolicyViewSet(GovernedViewSet):
     search_fields = ("severity",)
     ordering = ("id",)
     ordering_fields = {name: name for name in ("id", "severity", "approvals", "max_days", "updated_at")}
+    object_actions = ("view", "change", "delete")
 
 
 class ExportView(ApiMixin, APIView):

@@ -10,7 +10,15 @@ from django.contrib import admin
 from django.urls import reverse
 
 from tests.admin_client import sign_in
-from tests.factories import make_governance_rule, make_override, make_persona, make_rule, make_user
+from tests.factories import (
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_policy,
+    make_preset,
+    make_rule,
+    make_user,
+)
 from tests.permission_table import NOBODY, ROLES
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
@@ -39,6 +47,8 @@ def name_kind(link: str) -> str:
 @pytest.mark.parametrize("role", [*ROLES, NOBODY])
 def test_every_link_that_a_page_shows_leads_somewhere(role):
     make_persona("security")
+    make_policy()
+    make_preset()
     rule = make_rule()
     make_governance_rule()
     make_override(rule.name)

@@ -80,9 +80,11 @@ def test_generated_requests_meet_no_fault_and_no_undocumented_status(server, tmp
         [
             *(str(Path(sys.executable).parent / "schemathesis"), "run", f"{address}/api/v1/schema"),
             *("--header", f"Authorization: Bearer {token}", "--checks", CHECKS),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--seed", "7", "--no-color"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--seed", "7", "--no-color"),
             # The token that carries the run must outlive it.
-            *("--exclude-path", "/api/v1/auth/token"),
+            *("--exclude-path", "/api/v1/auth/token", "--exclude-path-regex", "/config/users/"),
+            # It never ends.
+            *("--exclude-path", "/api/v1/config/changes"),
         ],
         cwd=tmp_path,
         capture_output=True,

@@ -16,6 +16,7 @@ from tests.factories import (
     make_governance_rule,
     make_override,
     make_persona,
+    make_policy,
     make_rule,
     make_user,
 )
@@ -35,6 +36,8 @@ def make_two_of_each() -> None:
     make_persona("idle", rule_types=[])
     make_governance_rule()
     make_governance_rule("another")
+    make_policy("high")
+    make_policy("low")
     make_override(one.name)
     make_override(other.name)
 

