@@ -96,6 +96,8 @@ def make_override(rule_name: str = "rule", **fields: Any) -> GovernanceRuleOverr
     override.save()
     if not waiting or len(decided) > 1:
         models.QuerySet(GovernanceRuleOverride).filter(pk=override.pk).update(**decided)
+        history = models.QuerySet(GovernanceRuleOverride.history.model).filter(id=override.pk)
+        history.update(**{name: value for name, value in decided.items() if name != "created_at"})
         override = GovernanceRuleOverride.objects.get(pk=override.pk)
     return override
 
