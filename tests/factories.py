@@ -100,9 +100,9 @@ def make_override(rule_name: str = "rule", **fields: Any) -> GovernanceRuleOverr
     return override
 
 
-def acting(user: User, *, break_glass: str | None = None) -> Any:
-    """Everything inside is done by `user`; with `break_glass`, a reason, also what takes a second person."""
-    return originating(Origin(source="system", user=user, break_glass=break_glass))
+def acting(user: User) -> Any:
+    """Everything inside is done by `user`."""
+    return originating(Origin(source="system", user=user))
 
 
 def make_request(rule: AnalysisRule | None = None, *, by: User | None = None, **fields: Any) -> GovernanceRuleOverride:

@@ -285,7 +285,7 @@ class TestSockPuppets:
 
     def test_a_password_that_the_requester_set(self, rule, chief):
         puppet = make_user("override approver")
-        with acting(chief, break_glass=EMERGENCY):
+        with acting(chief):
             puppet.set_password("another correct horse")
             puppet.save()
         self.refuse(make_request(rule, by=chief), puppet, "set your password")
@@ -293,7 +293,7 @@ class TestSockPuppets:
     def test_whoever_has_set_his_own_password_since_is_himself(self, rule, chief):
         approver = make_user("override approver")
         for user, password in ((chief, "another correct horse"), (approver, "a battery of staples")):
-            with acting(user, break_glass=EMERGENCY if user == chief else None):
+            with acting(user):
                 approver.set_password(password)
                 approver.save()
         assert decide(api_client(approver), make_request(rule, by=chief), "approve").status_code == 200
@@ -306,14 +306,14 @@ class TestSockPuppets:
         self.refuse(override, puppet, "created your account")
 
     def test_a_puppet_of_others_approves(self, rule, chief):
-        with acting(make_user("administrator"), break_glass=EMERGENCY):
+        with acting(make_user("administrator")):
             approver = make_user("override approver")
         assert decide(api_client(approver), make_request(rule, by=chief), "approve").status_code == 200
 
     def test_a_chain_of_puppets_is_flagged(self, rule, chief):
         with acting(chief):
             first = make_user("administrator", username="first")
-        with acting(first, break_glass=EMERGENCY):
+        with acting(first):
             second = make_user("override approver", username="second")
         body = decide(api_client(second), make_request(rule, by=chief), "approve").json()
         assert body["status"] == "active"
@@ -909,12 +909,3 @@ def test_a_policy_is_governed_like_everything_else():
         policy.approvals = 0
         policy.save()
     assert last_change().entity_type == "approval_policy"
-
-
-def test_a_rule_that_one_may_not_see_is_not_shown_by_asking_for_an_override_of_it(rule):
-    user = make_user()
-    user.user_permissions.add(Permission.objects.get(codename="add_governanceruleoverride"))
-    unknown = expect_problem(api_client(user).post(OVERRIDES, asked(rule)), 400, "invalid", "#/rule_name")
-    assert unknown["detail"] == f"There is no analysis rule '{rule.name}'."
-    grant(action="view", holder=user, target=rule)
-    assert api_client(user).post(OVERRIDES, asked(rule)).status_code == 201
