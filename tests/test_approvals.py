@@ -246,32 +246,36 @@ class TestSockPuppets:
     def chief(self):
         return make_user("administrator", username="chief")
 
+    def empowering(self, user):
+        """He gives rights past the second person that this takes: what stands behind whom is asked all the same."""
+        return originating(Origin(source="system", user=user, break_glass="A drill of an emergency."))
+
     def refuse(self, override, puppet, said):
         problem = expect_problem(decide(api_client(puppet), override, "approve"), 403, "forbidden")
         assert said in problem["detail"] and "chief" in problem["detail"]
         assert not GovernanceRuleOverride.objects.get().enabled
 
     def test_an_account_that_the_requester_created(self, rule, chief):
-        with acting(chief):
+        with self.empowering(chief):
             puppet = make_user()
         puppet.groups.add(Group.objects.get(name="override approver"))  # by somebody else
         self.refuse(make_request(rule, by=chief), puppet, "created your account")
 
     def test_a_role_that_the_requester_gave(self, rule, chief):
         puppet = make_user()
-        with acting(chief):
+        with self.empowering(chief):
             puppet.groups.add(Group.objects.get(name="override approver"))
         self.refuse(make_request(rule, by=chief), puppet, "gave you the role override approver")
 
     def test_a_right_that_the_requester_gave(self, rule, chief):
         puppet = make_user("viewer")
-        with acting(chief):
+        with self.empowering(chief):
             puppet.user_permissions.add(Permission.objects.get(codename="approve_governanceruleoverride"))
         self.refuse(make_request(rule, by=chief), puppet, "gave you the right to approve")
 
     def test_a_right_that_the_requester_gave_to_a_role(self, rule, chief):
         puppet = make_user("viewer")
-        with acting(chief):
+        with self.empowering(chief):
             Group.objects.get(name="viewer").permissions.add(
                 Permission.objects.get(codename="approve_governanceruleoverride")
             )
@@ -279,13 +283,13 @@ class TestSockPuppets:
 
     def test_a_grant_by_the_requester(self, rule, chief):
         puppet, override = make_user("viewer"), make_request(rule, by=chief)
-        with acting(chief):
+        with self.empowering(chief):
             grant(action="approve", holder=puppet, target=override)
         self.refuse(override, puppet, "granted you the right to approve")
 
     def test_a_password_that_the_requester_set(self, rule, chief):
         puppet = make_user("override approver")
-        with acting(chief):
+        with self.empowering(chief):
             puppet.set_password("another correct horse")
             puppet.save()
         self.refuse(make_request(rule, by=chief), puppet, "set your password")
@@ -293,27 +297,27 @@ class TestSockPuppets:
     def test_whoever_has_set_his_own_password_since_is_himself(self, rule, chief):
         approver = make_user("override approver")
         for user, password in ((chief, "another correct horse"), (approver, "a battery of staples")):
-            with acting(user):
+            with self.empowering(user) if user is chief else acting(user):
                 approver.set_password(password)
                 approver.save()
         assert decide(api_client(approver), make_request(rule, by=chief), "approve").status_code == 200
 
     def test_an_editor_stands_behind_his_puppets_as_well(self, rule, chief):
-        with acting(chief):
+        with self.empowering(chief):
             puppet = make_user("override approver")
         override = make_request(rule)
         api_client(chief).patch(route(override), {"reason": "Until the rewrite is done."})
         self.refuse(override, puppet, "created your account")
 
     def test_a_puppet_of_others_approves(self, rule, chief):
-        with acting(make_user("administrator")):
+        with self.empowering(make_user("administrator")):
             approver = make_user("override approver")
         assert decide(api_client(approver), make_request(rule, by=chief), "approve").status_code == 200
 
     def test_a_chain_of_puppets_is_flagged(self, rule, chief):
-        with acting(chief):
+        with self.empowering(chief):
             first = make_user("administrator", username="first")
-        with acting(first):
+        with self.empowering(first):
             second = make_user("override approver", username="second")
         body = decide(api_client(second), make_request(rule, by=chief), "approve").json()
         assert body["status"] == "active"
@@ -322,7 +326,7 @@ class TestSockPuppets:
 
     def test_a_server_may_flag_them_instead(self, rule, chief, settings):
         settings.FLAG_DEPENDENT_APPROVERS = True
-        with acting(chief):
+        with self.empowering(chief):
             puppet = make_user("override approver")
         body = decide(api_client(puppet), make_request(rule, by=chief), "approve").json()
         assert body["status"] == "active"
@@ -909,3 +913,12 @@ def test_a_policy_is_governed_like_everything_else():
         policy.approvals = 0
         policy.save()
     assert last_change().entity_type == "approval_policy"
+
+
+def test_a_rule_that_one_may_not_see_is_not_shown_by_asking_for_an_override_of_it(rule):
+    user = make_user()
+    user.user_permissions.add(Permission.objects.get(codename="add_governanceruleoverride"))
+    unknown = expect_problem(api_client(user).post(OVERRIDES, asked(rule)), 400, "invalid", "#/rule_name")
+    assert unknown["detail"] == f"There is no analysis rule '{rule.name}'."
+    grant(action="view", holder=user, target=rule)
+    assert api_client(user).post(OVERRIDES, asked(rule)).status_code == 201
