@@ -100,7 +100,8 @@ def _describe_value(field: models.Field) -> dict[str, Any]:
 
 def _describe_bounds(field: models.Field) -> dict[str, Any]:
     names = {MinValueValidator: "minimum", MaxValueValidator: "maximum"}
-    return {names[type(validator)]: validator.limit_value for validator in field.validators if type(validator) in names}
+    limits = field._validators  # the model's own; `validators` adds what one of the databases can store
+    return {names[type(validator)]: validator.limit_value for validator in limits if type(validator) in names}
 
 
 def _describe_default(default: Any) -> dict[str, Any]:

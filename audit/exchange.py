@@ -279,6 +279,9 @@ class _Import:
     def _prepare(self, section: _Section, entry: Entry, related: Mapping[str, Mapping[str, Any]]) -> bool:
         """Make the object of an entry. True if it differs from what is stored and may be stored."""
         model = section.model
+        if entry.row is not None and not self._ask(section, entry, ()):
+            self._tell(section, entry, "updated")  # whoever may not see it learns not even whether it is the same
+            return False
         if entry.row is not None and entry.state == "created":
             self._tell(section, entry, "unchanged")
             return False

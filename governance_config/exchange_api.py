@@ -135,6 +135,7 @@ class ImportView(ApiMixin, APIView):
     """A configuration from a document."""
 
     http_method_names = ["post"]
+    rate_scope = "bulk"
 
     @extend_schema(request=ImportSerializer, responses=ImportPlanSerializer)
     def post(self, request: Request) -> Response:
@@ -303,13 +304,13 @@ class PresetViewSet(ReadViewSet):
         return Response({"steps": PresetStepSerializer(compare_steps(preset, other), many=True).data})
 
     @extend_schema(request=None, responses=ImportPlanSerializer)
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], rate_scope="bulk")
     def plan(self, request: Request, name: str) -> Response:
         """What applying the preset would change. Nothing is written."""
         return self._apply(request, name, planned=True)
 
     @extend_schema(request=ApplySerializer, responses=ImportPlanSerializer)
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], rate_scope="bulk")
     def apply(self, request: Request, name: str) -> Response:
         """Make the configuration what the preset says, all or nothing, like an import."""
         return self._apply(request, name, planned=False)

@@ -27,6 +27,7 @@ from audit.permissions import (
     grant_tables,
     list_grantable,
     may,
+    permitted,
     require,
     require_holding,
     revoke,
@@ -164,7 +165,7 @@ class GrantViewSet(ApiMixin, GenericViewSet):
         require_holding(request.user, VIEW_ACCOUNTS)
         check_parameters(request, [*FILTERS, *self.paginator.parameters])
         asked = {name: request.query_params[name] for name in FILTERS if request.query_params.get(name)}
-        rows = self.paginator.paginate_tables(self.select(asked), request)
+        rows = self.paginator.paginate_tables(self.select(asked, request.user), request)
         return self.paginator.get_paginated_response([show(row) for row in rows])
 
     @extend_schema(request=GrantWishSerializer, responses={201: GrantSerializer, 200: GrantSerializer})
@@ -214,8 +215,8 @@ class GrantViewSet(ApiMixin, GenericViewSet):
         require(request.user, values["permission"], target)
         return Wish(values["permission"], find_holder(values), target), values.get("change_reason", "")
 
-    def select(self, asked: Mapping[str, str]) -> list[models.QuerySet]:
-        """The tables' rows that were asked for, kind by kind, users before roles."""
+    def select(self, asked: Mapping[str, str], user: Any) -> list[models.QuerySet]:
+        """The tables' rows that were asked for, on objects that `user` may see; kind by kind, users before roles."""
         kinds = find_kinds()
         if "entity_type" in asked:
             kinds = {asked["entity_type"]: find_model(asked["entity_type"])}
@@ -227,6 +228,9 @@ class GrantViewSet(ApiMixin, GenericViewSet):
                     continue
                 rows = table.objects.select_related(field, "permission", "content_object")
                 rows = rows if holder is None else rows.filter(**{field: holder})
+                if not may(user, VIEW, model):
+                    seen = permitted(user, VIEW, model._base_manager.all())
+                    rows = rows.filter(content_object__in=seen.order_by().values("pk"))
                 if "permission" in asked:
                     rows = rows.filter(permission__codename=codename(asked["permission"], model))
                 if "entity_id" in asked:

@@ -128,7 +128,7 @@ class ExportView(ApiMixin, APIView):
         parameters=[OpenApiParameter("format", str, enum=list(FORMS), default="yaml")],
     )
     def get(self, request: Request) -> HttpResponse:
-        """What you may see of plugins, rules, personas and assignments, by names and without secrets."""
+        """What you may see of all that a document can say, by names and without secrets."""
         require_holding(request.user, EXPORT_CONFIGURATION)
         form = request.query_params.get("format", "yaml")
         if form not in FORMS:

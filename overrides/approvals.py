@@ -12,15 +12,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib.auth.models import Permission
 from django.core.exceptions import ValidationError
-from django.db.models import Q
 from django.utils import timezone
 
 from audit.changes import ChangeSet, change_set, current_origin
 from audit.documents import canonical, plain
 from audit.errors import NotPermitted, StaleVersion, StateConflict
-from audit.permissions import SYSTEM_ACTOR, may, require
+from audit.permissions import SYSTEM_ACTOR, VIEW, may, may_break_glass, require
 from overrides.choices import FINAL, DecisionKind, OverrideStatus, TargetType
 from overrides.decisions import list_approvals, record
 from overrides.independence import is_one_of, require_second_person
@@ -32,12 +30,12 @@ from overrides.targets import (
     find_conflicts,
     find_requirement,
     find_target,
+    refuse_target,
     require_target,
 )
 
 Verb = Callable[..., GovernanceRuleOverride]
 EDITABLE = ("override_config", "paths", "reason", "expires_at")
-BREAK_GLASS = "break_glass"
 MIN_BREAK_GLASS_REASON = 20  # characters
 MAX_BREAK_GLASS = timedelta(hours=72)
 OWN_REQUEST = "This was your own request, so it is withdrawn, not rejected."
@@ -71,6 +69,7 @@ def request(
         expires_at=expires_at,
         status=OverrideStatus.DRAFT if draft else OverrideStatus.PROPOSED,
     )
+    _require_sight(user, override)
     validate(override, now=timezone.now(), longest=MAX_BREAK_GLASS if break_glass else None)
     with change_set(reason=reason[:2000]) as changes:
         _require_actor(user)
@@ -398,6 +397,13 @@ def _require_author(user: Any, override: GovernanceRuleOverride) -> None:
         require(user, "change", override)
 
 
+def _require_sight(user: Any, override: GovernanceRuleOverride) -> None:
+    """Raise as if there were no such rule if `user` may not see it: the answer shows what it says."""
+    target = find_target(override)
+    if target is not None and target.pk is not None and not may(user, VIEW, target):
+        raise refuse_target(override)
+
+
 def _require_status(override: GovernanceRuleOverride, what: str, *statuses: str) -> None:
     if override.status not in statuses:
         advice = "Ask for a new one." if override.status in FINAL else f"It must be {' or '.join(statuses)}."
@@ -421,7 +427,7 @@ def _require_break_glass(user: Any, reason: str, draft: bool) -> None:
 
     A superuser does not have it by being one: going past approval is granted by name.
     """
-    if not may_break_glass(user):
+    if user is SYSTEM_ACTOR or not may_break_glass(user):
         raise NotPermitted("An emergency override needs the right overrides.break_glass, by a role or granted to you.")
     if draft:
         raise ValidationError({"draft": "An emergency override is in force at once: it is no draft."})
@@ -429,11 +435,3 @@ def _require_break_glass(user: Any, reason: str, draft: bool) -> None:
         raise ValidationError(
             {"reason": f"Say in {MIN_BREAK_GLASS_REASON} characters or more what the emergency is: it is read later."}
         )
-
-
-def may_break_glass(user: Any) -> bool:
-    """Whether `user` has the right by name: his own, or a role's."""
-    if user is SYSTEM_ACTOR or not user.is_active:
-        return False
-    named = Permission.objects.filter(codename=BREAK_GLASS, content_type__app_label="overrides")
-    return named.filter(Q(user=user) | Q(group__user=user)).exists()

@@ -17,6 +17,7 @@ from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from audit.badges import draw_chip, draw_moment
 from audit.filters import DaysFilter
 from audit.governed_admin import GovernedAdmin
+from audit.permissions import may_break_glass
 from overrides import approvals
 from overrides.backlog import find_expiring, find_waiting_for
 from overrides.choices import OverrideStatus
@@ -72,7 +73,7 @@ class OverrideAdmin(DecisionAdmin, NotificationAdmin, GovernedAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: GovernanceRuleOverride | None = None) -> list[Any]:
         if obj is None:
             asked = (None, {"fields": ("target_type", "rule_name", "expires_at")})
-            ways = ["draft"] + (["break_glass"] if approvals.may_break_glass(request.user) else [])
+            ways = ["draft"] + (["break_glass"] if may_break_glass(request.user) else [])
             how = ("How", {"fields": ways})
             return [asked, CONTENT, WAIVED, how, ("Why", {"fields": ["change_reason"]})]
         if not self.has_change_permission(request, obj):

@@ -14,8 +14,10 @@ from audit.governed import GovernedModel, merge_errors
 from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, SECOND_PERSON, Enforcement, TargetType
 from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from overrides.validation import find_leaves, look_up, merge_patch
+from plugins import masking
+from plugins.sealing import redact_errors
 from rules.choices import RuleStatus, Severity
-from rules.models import AnalysisRule
+from rules.models import AnalysisRule, list_secret_fields
 from rules.validation import check_content
 
 
@@ -46,9 +48,9 @@ class Conflict:
         """As it is told to a client."""
         return {
             "field": self.field,
-            "original": self.original,
-            "override": self.override,
-            "current": self.current,
+            "original": encryption.hide(self.original),
+            "override": encryption.hide(self.override),
+            "current": encryption.hide(self.current),
         }
 
 
@@ -57,8 +59,9 @@ class OverrideConflict(StateConflict):
 
     def __init__(self, override: GovernanceRuleOverride, conflicts: Sequence[Conflict]) -> None:
         told = "; ".join(
-            f"{each.field}: {each.original!r} when it was asked for, {each.override!r} by the override, "
-            f"{each.current!r} now"
+            "{field}: {original!r} when it was asked for, {override!r} by the override, {current!r} now".format(
+                **each.document()
+            )
             for each in conflicts
         )
         super().__init__(
@@ -81,9 +84,14 @@ def require_target(override: GovernanceRuleOverride) -> GovernedModel:
     """The rule that `override` is about. Raises `ValidationError` at `rule_name` if there is none."""
     target = find_target(override)
     if target is None:
-        what = TargetType(override.target_type).label.lower()
-        raise ValidationError({"rule_name": f"There is no {what} {override.rule_name!r}."})
+        raise refuse_target(override)
     return target
+
+
+def refuse_target(override: GovernanceRuleOverride) -> ValidationError:
+    """What somebody is told who asks for a rule that is not there, or that he may not know of."""
+    what = TargetType(override.target_type).label.lower()
+    return ValidationError({"rule_name": f"There is no {what} {override.rule_name!r}."})
 
 
 def check_patch(override: GovernanceRuleOverride, target: GovernedModel) -> None:
@@ -107,7 +115,8 @@ def check_patch(override: GovernanceRuleOverride, target: GovernedModel) -> None
     if patched.enabled and patched.status == RuleStatus.DRAFT:
         problems.append(ValidationError({"enabled": "A draft cannot be enabled: make the rule active first."}))
     if problems:
-        raise ValidationError({"override_config": _move_below(merge_errors(problems))})
+        found = redact_errors(merge_errors(problems), _list_secrets(patched))
+        raise ValidationError({"override_config": _move_below(found)}) from None
 
 
 def apply_patch(override: GovernanceRuleOverride, target: AnalysisRule) -> AnalysisRule:
@@ -118,6 +127,13 @@ def apply_patch(override: GovernanceRuleOverride, target: AnalysisRule) -> Analy
         setattr(patched, name, value)
     patched.configuration, _ = encryption.reveal_readable(patched.configuration)
     return patched
+
+
+def _list_secrets(patched: AnalysisRule) -> list[str]:
+    """What an analyzer must not quote: secrets of the rule and of the patch, in clear."""
+    stored = AnalysisRule.objects.filter(pk=patched.pk).values_list("configuration", flat=True).first()
+    sealed = [place for place, _ in encryption.find_envelopes(stored)]
+    return masking.list_texts(patched.configuration, [*list_secret_fields(patched.plugin_id), *sealed])
 
 
 def _move_below(error: ValidationError) -> list[ValidationError]:

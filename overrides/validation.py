@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from audit import encryption
 from audit.errors import FieldError
 from overrides import conditions
 from overrides.choices import OVERRIDABLE, WAIVER_FIELDS
@@ -87,7 +88,7 @@ def check_paths(paths: Any) -> None:
 def find_leaves(patch: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The places that a merge patch changes: ``{"configuration": {"limit": 5}}`` → ``("configuration", "limit")``."""
     for name, value in patch.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and not encryption.is_shown(value):
             yield from find_leaves(value, (*path, name))
         else:
             yield (*path, name)

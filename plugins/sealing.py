@@ -246,6 +246,11 @@ def _check_quietly(
             raise ValidationError({name: items for name, items in found.items() if items}) from None
 
 
+def redact_errors(error: ValidationError, secrets: Sequence[str]) -> ValidationError:
+    """`error`, an error of fields, without any of `secrets`."""
+    return ValidationError({name: [_quieten(item, secrets) for item in items] for name, items in _list_errors(error)})
+
+
 def _list_errors(error: ValidationError) -> Iterable[tuple[str, list[ValidationError]]]:
     return error.error_dict.items() if hasattr(error, "error_dict") else [("__all__", error.error_list)]
 

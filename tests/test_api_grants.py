@@ -307,3 +307,16 @@ def test_the_journal_is_not_for_who_holds_a_grant(rule):
     anna = make_user(username="anna")
     grant(action="change", holder=anna, target=rule)
     expect_problem(api_client(anna).get(f"{CONFIG}/audit-trail?entity_id={rule.pk}"), 403, "forbidden")
+
+
+def test_the_list_tells_nothing_of_objects_that_the_caller_may_not_see(rule):
+    hidden = make_rule(name="hidden")
+    clerk = make_user(username="clerk")
+    clerk.user_permissions.add(Permission.objects.get(codename="view_user"))
+    for target in (rule, hidden):
+        grant(action="change", holder=make_user(), target=target)
+    grant(action="view", holder=clerk, target=rule)
+    client = api_client(clerk)
+    body = client.get(GRANTS).json()
+    assert {row["entity_name"] for row in body["results"]} == {rule.name} and body["count"] == 2
+    assert client.get(GRANTS, {"entity_type": "analysis_rule", "entity_id": hidden.pk}).json()["count"] == 0

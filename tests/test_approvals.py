@@ -913,3 +913,12 @@ def test_a_policy_is_governed_like_everything_else():
         policy.approvals = 0
         policy.save()
     assert last_change().entity_type == "approval_policy"
+
+
+def test_a_rule_that_one_may_not_see_is_not_shown_by_asking_for_an_override_of_it(rule):
+    user = make_user()
+    user.user_permissions.add(Permission.objects.get(codename="add_governanceruleoverride"))
+    unknown = expect_problem(api_client(user).post(OVERRIDES, asked(rule)), 400, "invalid", "#/rule_name")
+    assert unknown["detail"] == f"There is no analysis rule '{rule.name}'."
+    grant(action="view", holder=user, target=rule)
+    assert api_client(user).post(OVERRIDES, asked(rule)).status_code == 201

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.urls import reverse
@@ -515,3 +516,17 @@ def test_the_page_of_imports_is_reached_from_the_list_of_presets():
     listed = browser.get(reverse("admin:governance_config_preset_changelist")).content.decode()
     assert PAGE in listed
     assert Path(STARTER).stem == STARTER_NAME
+
+
+@pytest.mark.parametrize("state", ["present", "created"])
+def test_a_plan_does_not_tell_whether_a_guess_at_a_hidden_object_is_right(state):
+    make_rule(name="hidden", severity="high")
+    user = make_user()
+    user.user_permissions.add(Permission.objects.get(codename="add_analysisrule"))
+    told = [
+        plan(write(analysis_rules=[{"name": "hidden", "severity": severity, "state": state}]), user)
+        for severity in ("high", "low")
+    ]
+    for made in told:
+        assert statuses(made) == {"hidden": "refused"} and not made.steps[0].fields
+        assert [problem.detail for problem in made.problems] == ["You may not view this analysis rule."]

@@ -167,6 +167,9 @@ def test_every_route_of_the_api_has_a_scope():
     [
         ("POST", "/api/v1/config/analysis-rules/bulk", "bulk"),
         ("POST", "/api/v1/config/rollback", "bulk"),
+        ("POST", "/api/v1/config/import", "bulk"),
+        ("POST", "/api/v1/config/presets/(?P<name>[a-z0-9][a-z0-9_-]{0,99})/plan", "bulk"),
+        ("POST", "/api/v1/config/presets/(?P<name>[a-z0-9][a-z0-9_-]{0,99})/apply", "bulk"),
         ("POST", "/api/v1/auth/token", "auth"),
         ("POST", "/api/v1/config/analysis-rules", "write"),
         ("GET", "/api/v1/config/configuration", "read"),

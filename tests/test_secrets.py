@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connection, models
 from django.test import override_settings
+from django.utils import timezone
 
 from audit import encryption, key_files, keys, rotation
 from audit.encryption import Damaged, MissingKey
@@ -35,10 +37,11 @@ from tests.admin_client import address, read_form, sign_in, submit
 from tests.factories import api_client, build_rule, make_override, make_rule, make_user
 from tests.packages import Packages, packages  # noqa: F401, a fixture
 from tests.remote_analyzer import CODE
-from tests.rest import PLUGINS, RULES, expect_problem, last_change, revision
+from tests.rest import CONFIG, PLUGINS, RULES, expect_problem, last_change, revision
 
 pytestmark = pytest.mark.django_db
 REMOTE = f"{PLUGINS}/remote"
+OVERRIDES = f"{CONFIG}/governance-overrides"
 TOKEN = "tr0ub4dor-and-3"
 
 
@@ -293,6 +296,36 @@ def test_an_override_brings_its_own_secret(rule, tmp_path):
     assert override.shown()["override_config"] == {"configuration": {"password": {"set": True}}}
     assert load_configuration().rules[-1]["configuration"] == {"password": {"set": True}, "word": "ask"}
     assert digest_of("pw-of-override") in run_review(tmp_path).issues[0].finding.message
+
+
+def ask(client: Any, configuration: Any) -> Any:
+    wanted = {"rule_name": "asks", "override_config": {"configuration": configuration}, "reason": "Until it is moved."}
+    return client.post(OVERRIDES, {**wanted, "expires_at": (timezone.now() + timedelta(days=3)).isoformat()})
+
+
+def test_an_analyzer_that_quotes_a_secret_in_refusing_an_override_is_not_repeated(remote, rule):
+    client = api_client(make_user("rule editor"))
+    pointer = "#/override_config/configuration/password"
+    problem = expect_problem(ask(client, {"password": "refuse-planted"}), 400, "invalid", pointer)
+    assert problem["detail"] == "The password *** is refused."
+    # So is the stored one, which whoever asks for an override must not learn.
+    sealed = encryption.seal("refuse-stored")
+    models.QuerySet(AnalysisRule).filter(pk=rule.pk).update(configuration={"word": "ask", "password": sealed})
+    problem = expect_problem(ask(client, {"word": "other"}), 400, "invalid", pointer)
+    assert problem["detail"] == "The password *** is refused."
+
+
+def test_a_secret_that_moved_on_both_sides_is_a_conflict_that_shows_nothing_of_it(rule, manager):
+    asked = ask(api_client(make_user("rule editor")), {"password": "pw-of-override"}).json()
+    assert (
+        manager.patch(f"{RULES}/{rule.pk}", {"configuration": {"password": "pw-anew", "word": "ask"}}).status_code
+        == 200
+    )
+    response = api_client(make_user("override approver")).post(f"{OVERRIDES}/{asked['id']}/approve", {})
+    shown = {"set": True}
+    told = {"field": "configuration.password", "original": shown, "override": shown, "current": shown}
+    assert expect_problem(response, 409, "conflict")["conflicts"] == [told]
+    assert "mark" not in response.content.decode()
 
 
 # Where it is needed
