@@ -1,4 +1,4 @@
-"""In a real browser: an override is asked for, approved, in force, and over; and what a form says before it is stored."""
+"""In a real browser: an override is asked for, approved, in force, and over; and what forms say before they store."""
 
 from __future__ import annotations
 
