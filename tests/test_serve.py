@@ -48,19 +48,19 @@ class Installation:
         self.shop = home / "codebases" / "shop"
         self.shop.mkdir()
         (self.shop / "a.py").write_text("eval(text)\n")
-        self.token = self._run("-c", TOKEN).strip()
+        self.token = self.run("-c", TOKEN).strip()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
-    def _run(self, *arguments: str) -> str:
+    def run(self, *arguments: str) -> str:
         command = [sys.executable, *arguments]
         return subprocess.run(
             command, cwd=ROOT, env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
     def manage(self, *arguments: str) -> str:
-        return self._run("manage.py", *arguments)
+        return self.run("manage.py", *arguments)
 
     def serve(self, *arguments: str) -> subprocess.Popen[str]:
         """`manage.py serve`, once it answers; in a process group of its own, as a shell would start it."""
