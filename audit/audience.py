@@ -47,6 +47,7 @@ class Credential:
     key: str
     mark: str = ""  # of a token, its name in the journal
     expires_at: datetime | None = None
+    username: str = field(default="", compare=False)  # for the log
 
     def check_clock(self, now: datetime) -> None:
         """Raise `Ended` once the token or session has expired."""
@@ -95,12 +96,12 @@ def authenticate_token(text: str) -> Credential:
 
 def describe_token(user: Any, token: AuthToken) -> Credential:
     """The credential of a token that was checked."""
-    return Credential(user.pk, "token", token.digest, token.token_key[:8], token.expiry)
+    return Credential(user.pk, "token", token.digest, token.token_key[:8], token.expiry, user.get_username())
 
 
 def describe_session(user: Any, session: Any) -> Credential:
     """The credential of a session in which `user` has signed in. Whether it has expired, its store knows."""
-    return Credential(user.pk, "session", session.session_key)
+    return Credential(user.pk, "session", session.session_key, username=user.get_username())
 
 
 def load_rights(credential: Credential) -> Rights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from django.http.request import split_domain_port, validate_host
 
 from audit.audience import UNAUTHENTICATED, Credential, Ended, authenticate_token, describe_session
 from audit.listing import MAX_KEY
+from audit.log import naming
+from audit.metrics import subscribing
+from audit.middleware import REQUEST_ID
 from audit.relay import ensure_relay
 from audit.subscriptions import Subscription
 
@@ -79,7 +83,7 @@ class ChangesConsumer(AsyncWebsocketConsumer):
         """Accept first: a refusal before that reaches no browser script."""
         await self.accept()
         self._requests: asyncio.Queue[Resume | str | Ended] = asyncio.Queue(WAITING)
-        self._conversation = asyncio.create_task(self._converse())
+        self._conversation = asyncio.create_task(self._converse_named())
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Hand a message to the conversation; a client that talks too much has to wait."""
@@ -96,10 +100,20 @@ class ChangesConsumer(AsyncWebsocketConsumer):
         with suppress(asyncio.CancelledError):
             await self._conversation
 
+    async def _converse_named(self) -> None:
+        """Lines of the log say which socket it was, and whose."""
+        self._username = ""
+        with naming(read_request_id(self.scope), lambda: self._username):
+            await self._converse()
+
     async def _converse(self) -> None:
         try:
             relay = await ensure_relay()
-            await self._serve(await Subscription.open(relay, await self._identify()))
+            credential = await self._identify()
+            self._username = credential.username
+            subscription = await Subscription.open(relay, credential)
+            with subscribing("websocket"):
+                await self._serve(subscription)
         except Ended as ended:
             await self._end(ended.code, str(ended))
         except OSError:
@@ -190,6 +204,12 @@ def read_bearer(scope: dict[str, Any]) -> str | None:
             scheme, _, token = value.decode("latin-1").partition(" ")
             return token.strip() if scheme.lower() == "bearer" else ""
     return None
+
+
+def read_request_id(scope: dict[str, Any]) -> str:
+    """The id that the client, or a proxy, gave to the handshake; else a new one."""
+    sent = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return sent if REQUEST_ID.match(sent) else uuid.uuid4().hex
 
 
 def is_from_here(scope: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from audit.audience import FORBIDDEN, Credential, Ended, describe_session, describe_token, load_rights
 from audit.listing import MAX_KEY
+from audit.metrics import subscribing
 from audit.problems import Entry, Problem, invalid
 from audit.relay import ensure_relay
 from audit.stream import Position
@@ -89,9 +90,10 @@ async def write_events(
         if after is not None:
             await subscription.resume(after.epoch, after.revision, filter_types, greet=True)
         yield f"retry: {RETRY}\n\n"
-        while True:
-            for message in await subscription.next():
-                yield write_event(message)
+        with subscribing("sse"):
+            while True:
+                for message in await subscription.next():
+                    yield write_event(message)
     except Ended as ended:
         yield f'event: end\ndata: {{"type":"end","code":{ended.code}}}\n\n'
 

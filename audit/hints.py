@@ -15,9 +15,12 @@ import redis
 import redis.asyncio
 from django.conf import settings
 
+from audit.readiness import note_state
+
 logger = logging.getLogger(__name__)
 CHANNEL = "governance:changes"
 PATIENCE = 1.0  # seconds for a connection
+DEAF = "Announcements in Redis are not heard: changes are seen within a second instead of at once."
 PAUSE = 5.0  # seconds without another attempt after one that failed: a writer must not wait for Redis each time
 
 _paused_until = 0.0
@@ -49,12 +52,14 @@ async def hear(hint: Callable[[], None]) -> None:
             async with client.pubsub() as session:
                 await session.subscribe(CHANNEL)
                 failing = False
+                note_state("wakeups", "")
                 async for _ in session.listen():  # the first one confirms the subscription
                     hint()
         except (redis.RedisError, OSError) as error:
             if not failing:
                 logger.warning("announcements in Redis are not heard: %s", type(error).__name__)
             failing = True
+            note_state("wakeups", DEAF)
         finally:
             await client.aclose()
         await asyncio.sleep(PATIENCE)

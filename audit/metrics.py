@@ -7,8 +7,8 @@ all. Names of routes, plugins and outcomes are labels; what a client writes neve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +79,12 @@ def note_relay(revision: int, changed_at: datetime | None = None, now: datetime 
         PROPAGATION.observe(max(0.0, (now - changed_at).total_seconds()))
 
 
+def forget_relay() -> None:
+    """This process's relay has stopped: it is behind nothing any more."""
+    global _relay_revision
+    _relay_revision = None
+
+
 def relay_revision() -> int | None:
     """How far this process's relay has come; None if none has run."""
     return _relay_revision
@@ -87,6 +93,16 @@ def relay_revision() -> int | None:
 def count_subscribers(kind: str, number: int) -> None:
     """So many subscriptions more, or less if negative."""
     SUBSCRIBERS.labels(kind).inc(number)
+
+
+@contextmanager
+def subscribing(kind: str) -> Iterator[None]:
+    """A subscription of this kind is open inside, however it ends."""
+    count_subscribers(kind, 1)
+    try:
+        yield
+    finally:
+        count_subscribers(kind, -1)
 
 
 def observe_review(outcome: str, seconds: float) -> None:

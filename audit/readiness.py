@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 State = Callable[[], str]
 _states: dict[str, State] = {}
+_noted: dict[str, str] = {}
 
 
 def register_state(name: str, state: State) -> None:
@@ -13,7 +14,12 @@ def register_state(name: str, state: State) -> None:
     _states[name] = state
 
 
+def note_state(name: str, detail: str) -> None:
+    """What the running work of a part has shown of it: a sentence if it is worse than it should be, "" if not."""
+    _noted[name] = detail
+
+
 def find_degraded() -> list[dict[str, str]]:
     """The parts that are not as they should be, by name."""
-    answers = {name: state() for name, state in sorted(_states.items())}
-    return [{"name": name, "detail": detail} for name, detail in answers.items() if detail]
+    answers = {**_noted, **{name: state() for name, state in _states.items()}}
+    return [{"name": name, "detail": detail} for name, detail in sorted(answers.items()) if detail]

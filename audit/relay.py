@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from django.db import DatabaseError, InterfaceError, connection
+from django.utils import timezone
 
 from audit.audience import Credential, Rights, load_rights
+from audit.metrics import forget_relay, note_relay
 from audit.stream import PAGE, Event, Position, changes_since, read_position
 from audit.wakeups import watch_commits
 
@@ -95,6 +97,7 @@ class Relay:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        forget_relay()
         await asyncio.gather(self._reading.close(), self._serving.close())
 
     @property
@@ -177,6 +180,7 @@ class Relay:
             if found.epoch != self.epoch:
                 self._recent, self._rights = [], WeakValueDictionary()
                 self.epoch, self.position = found.epoch, found.revision
+                note_relay(self.position)
                 self._started.set()
             elif events:
                 self._keep(events)
@@ -189,6 +193,7 @@ class Relay:
 
     def _keep(self, events: list[Event]) -> None:
         self.position = events[-1].revision
+        note_relay(self.position, events[-1].created_at, timezone.now())
         self._recent += events
         if len(self._recent) > 2 * RECENT:
             self._recent = self._recent[-RECENT:]

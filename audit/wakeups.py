@@ -18,22 +18,27 @@ from django.db import connection
 
 from audit import hints
 from audit.journal import WAKE_UP_CHANNEL
+from audit.readiness import note_state
 
 logger = logging.getLogger(__name__)
 POLL = 0.02  # seconds between two questions to SQLite: some 20 µs each
 PATIENCE = (0.05, 0.2, 0.5, 1.0)  # seconds before the first, second, … attempt to listen again
+DEAF = "The database cannot be listened to: changes are seen within a second instead of at once."
 KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 5, "keepalives_count": 3}
 NOT_OF_LIBPQ = ("cursor_factory", "context", "prepare_threshold")
 
 
 async def watch_commits(hint: Callable[[], None]) -> None:
     """Call `hint` soon after every commit, until cancelled; and after a gap in which one may be missed."""
-    if settings.WAKE_UP == "redis":
-        await hints.hear(hint)
-    elif connection.vendor == "postgresql":
-        await _listen(hint)
-    else:
-        await _poll(hint)
+    try:
+        if settings.WAKE_UP == "redis":
+            await hints.hear(hint)
+        elif connection.vendor == "postgresql":
+            await _listen(hint)
+        else:
+            await _poll(hint)
+    finally:
+        note_state("wakeups", "")
 
 
 async def _listen(hint: Callable[[], None]) -> None:
@@ -45,12 +50,14 @@ async def _listen(hint: Callable[[], None]) -> None:
                 if failures:
                     logger.info("listening to the database again")
                 failures = 0
+                note_state("wakeups", "")
                 hint()  # what was notified while nobody listened is not repeated
                 async for _ in session.notifies():
                     hint()
         except (psycopg.Error, OSError) as error:
             if not failures:
                 logger.warning("the database cannot be listened to: %s", type(error).__name__)
+            note_state("wakeups", DEAF)
         await asyncio.sleep(PATIENCE[min(failures, len(PATIENCE) - 1)])
         failures += 1
 

@@ -27,6 +27,7 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, connection
 
 from audit import leases
+from audit.metrics import subscribing
 from audit.models import ConfigurationAuditLog
 from audit.relay import Desk, Relay, accompany, ensure_relay, stop_relay
 from audit.stream import Position
@@ -206,6 +207,10 @@ class Follower:
     async def _follow(self) -> None:
         place = self._position = self._position or await self._relay.find_position()
         self.ready.set()
+        with subscribing("watcher"):
+            await self._pass_on(place)
+
+    async def _pass_on(self, place: Position) -> None:
         while True:
             if place.epoch != self._relay.epoch:
                 # What a restored backup holds are no changes; what was missed before it is gone.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Count, Min
@@ -12,13 +12,11 @@ from prometheus_client.core import GaugeMetricFamily
 from audit.journal import current_revision
 from audit.metrics import relay_revision
 from audit.models import ConfigurationAuditLog
-from overrides.choices import OverrideStatus
-from overrides.models import GovernanceRuleOverride
+from audit.permissions import SYSTEM_ACTOR
+from overrides.backlog import SOON, read_backlog
 from plugins.models import PluginHealth
 from reviews.choices import SessionStatus
 from reviews.models import ReviewSession
-
-EXPIRING = timedelta(days=7)
 
 
 class StoredFigures:
@@ -53,19 +51,17 @@ class StoredFigures:
             )
 
     def _overrides(self) -> Iterator[Any]:
-        waiting = GovernanceRuleOverride.objects.filter(status=OverrideStatus.PROPOSED).aggregate(
-            number=Count("pk"), oldest=Min("created_at")
-        )
-        age = (self._now - waiting["oldest"]).total_seconds() if waiting["oldest"] else 0
-        active = GovernanceRuleOverride.objects.filter(enabled=True, expires_at__gt=self._now)
-        soon = active.filter(expires_at__lte=self._now + EXPIRING)
-        yield GaugeMetricFamily("governance_approvals_waiting", "Overrides that wait for approval.", waiting["number"])
+        backlog = read_backlog(SYSTEM_ACTOR, self._now)
+        age = (self._now - backlog.oldest).total_seconds() if backlog.oldest else 0
+        ending = f"Overrides in force that end within {SOON.days} days."
+        yield GaugeMetricFamily("governance_approvals_waiting", "Overrides that wait for approval.", backlog.waiting)
         yield GaugeMetricFamily(
             "governance_approvals_oldest_seconds", "Age of the one that waits longest; 0 if none does.", max(0, age)
         )
-        yield GaugeMetricFamily("governance_overrides_active", "Overrides in force.", active.count())
+        yield GaugeMetricFamily("governance_overrides_active", "Overrides in force.", backlog.in_force)
+        yield GaugeMetricFamily("governance_overrides_expiring", ending, backlog.expiring_soon)
         yield GaugeMetricFamily(
-            "governance_overrides_expiring", "Overrides in force that end within seven days.", soon.count()
+            "governance_overrides_to_review", "Put in force in an emergency, not confirmed yet.", backlog.to_review
         )
 
     def _reviews(self) -> Iterator[Any]:

@@ -368,11 +368,14 @@ class OverrideDecision(models.Model):
 
 
 class Notification(models.Model):
-    """Somebody is told of an override. A hint, not a record: what waits is told by the overrides themselves."""
+    """Somebody is told of an override, or of a change past the governance rules. A hint, not a record of anything."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
     kind = models.CharField(max_length=20, choices=NotificationKind.choices)
-    override = models.ForeignKey(GovernanceRuleOverride, on_delete=models.CASCADE, related_name="notifications")
+    override = models.ForeignKey(
+        GovernanceRuleOverride, on_delete=models.CASCADE, null=True, related_name="notifications"
+    )
+    revision = models.BigIntegerField(null=True, help_text="The first of the change, where it is about no override.")
     text = models.CharField(max_length=500)
     created_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True, blank=True)

@@ -8,6 +8,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path
 
+from audit.models import ConfigurationAuditLog
+from audit.permissions import VIEW, may
 from overrides.models import Notification
 from overrides.notifications import mark_read
 
@@ -37,6 +39,7 @@ class NotificationAdmin:
             "opts": self.opts,
             "media": self.media,
             "told": list(told[:SHOWN]),
+            "sees_journal": may(request.user, VIEW, ConfigurationAuditLog),
             "unread": told.filter(read_at=None).count(),
         }
         request.current_app = self.admin_site.name

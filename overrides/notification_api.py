@@ -22,14 +22,14 @@ MAX_KEYS = 1_000
 
 
 class NotificationSerializer(serializers.ModelSerializer):
-    """Somebody tells the caller of an override."""
+    """Somebody tells the caller of an override, or, at a `revision`, of a change past the governance rules."""
 
-    override_id = serializers.IntegerField()
+    override_id = serializers.IntegerField(allow_null=True)
     read = serializers.SerializerMethodField()
 
     class Meta:
         model = Notification
-        fields = ("id", "kind", "text", "override_id", "created_at", "read", "read_at")
+        fields = ("id", "kind", "text", "override_id", "revision", "created_at", "read", "read_at")
         read_only_fields = fields
 
     def get_read(self, notification: Notification) -> bool:

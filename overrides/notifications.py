@@ -1,7 +1,7 @@
-"""Who is told of an override, and how? In the server, and by mail where a mail server is set up; after the commit.
+"""Who is told of an override or of a broken glass, and how? In the server, and by mail where one is set up.
 
-A notification is a hint. Nothing depends on it: what waits for whom is told by the overrides themselves, and a mail
-server that fails breaks no change.
+It is told after the commit, and a notification is a hint. Nothing depends on it: what waits for whom is told by the
+overrides themselves, and a mail server that fails breaks no change.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audit.changes import current_origin
+from overrides.break_glass import Emergency
 from overrides.choices import DecisionKind, NotificationKind, OverrideStatus
 from overrides.decisions import list_authors
 from overrides.independence import RIGHT, explain_puppet, is_one_of
@@ -37,6 +38,7 @@ TEXTS: Mapping[str, str] = {
     NotificationKind.CONFIRMED: "{by} has confirmed your emergency override of {rule}.",
     NotificationKind.ENDS_SOON: "The override of {rule} ends on {end}.",
 }
+_HELD = Q(user_permissions__codename=RIGHT) | Q(groups__permissions__codename=RIGHT)
 TO_REQUESTER: Mapping[str, NotificationKind] = {
     DecisionKind.APPROVED: NotificationKind.APPROVED,
     DecisionKind.REJECTED: NotificationKind.REJECTED,
@@ -76,11 +78,26 @@ def deliver(override: GovernanceRuleOverride, kind: NotificationKind, by: str) -
         people = [*find_approvers(override), *_find_requester(override)]
     else:
         people = _find_requester(override)
-    text, now = _say(override, kind, by), timezone.now()
+    return _tell(people, by, kind=kind, override=override, text=_say(override, kind, by))
+
+
+def report_emergency(emergency: Emergency) -> list[Notification]:
+    """Tell all who may approve, but not its author, of a change that was stored past the governance rules."""
+    revisions = f"revision {emergency.first}"
+    if emergency.last > emergency.first:
+        revisions = f"revisions {emergency.first} to {emergency.last}"
+    text = f"{emergency.changed_by} has broken the glass ({revisions}). Please review it: {emergency.reason}"
+    approvers = _list_people(_HELD)
+    return _tell(
+        approvers, emergency.changed_by, kind=NotificationKind.EMERGENCY, revision=emergency.first, text=text[:500]
+    )
+
+
+def _tell(people: Iterable[Any], by: str, **content: Any) -> list[Notification]:
     concerned = {person.pk: person for person in people if person.get_username() != by}
+    now = timezone.now()
     told = Notification.objects.bulk_create(
-        Notification(user=person, kind=kind, override=override, text=text, created_at=now)
-        for person in list(concerned.values())[:MAX_RECIPIENTS]
+        Notification(user=person, created_at=now, **content) for person in list(concerned.values())[:MAX_RECIPIENTS]
     )
     if told and settings.SENDS_MAIL:
         send_mails.enqueue([each.pk for each in told])
@@ -89,12 +106,15 @@ def deliver(override: GovernanceRuleOverride, kind: NotificationKind, by: str) -
 
 def find_approvers(override: GovernanceRuleOverride) -> models.QuerySet:
     """Everybody with the right to approve `override`, by role or by grant. Superusers have it without being asked."""
-    held = Q(user_permissions__codename=RIGHT) | Q(groups__permissions__codename=RIGHT)
     granted = Q(overrideusergrant__permission__codename=RIGHT, overrideusergrant__content_object=override) | Q(
         groups__overriderolegrant__permission__codename=RIGHT,
         groups__overriderolegrant__content_object=override,
     )
-    return get_user_model()._default_manager.filter(held | granted, is_active=True).distinct().order_by("pk")
+    return _list_people(_HELD | granted)
+
+
+def _list_people(condition: Q) -> models.QuerySet:
+    return get_user_model()._default_manager.filter(condition, is_active=True).distinct().order_by("pk")
 
 
 def find_second_people(override: GovernanceRuleOverride) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from unfold.widgets import (
     UnfoldBooleanWidget,
 )
 
+from audit import encryption
 from audit.changes import MAX_REASON
 from audit.forms import GovernedForm, LinesField
 from overrides.choices import OVERRIDABLE, WAIVER_FIELDS, TargetType
@@ -88,7 +90,8 @@ class OverrideForm(GovernedForm):
         if self.instance.pk is None:
             self.fields["change_reason"].help_text = "Why this is needed. Whoever approves it reads this."
             return
-        for name, value in spread(self.instance.override_config).items():
+        self._before = GovernanceRuleOverride(override_config=deepcopy(self.instance.override_config))
+        for name, value in spread(encryption.hide(self.instance.override_config)).items():
             if name in self.fields:
                 self.fields[name].initial = value
 
@@ -100,6 +103,8 @@ class OverrideForm(GovernedForm):
             self.add_error(name, "This belongs to the other kind of override.")
         if not wrong and {"configuration", "entity_type"} & set(cleaned):
             self.instance.override_config = gather(cleaned, target, self.instance.override_config or {})
+            if self.instance.pk is not None:
+                self.instance.keep_hidden(self._before)
         if self.instance.pk is None:
             self.instance.reason = cleaned.get("change_reason", "")
         if not cleaned.get("draft") and cleaned.get("expires_at") is None and not self.has_error("expires_at"):

@@ -12,11 +12,11 @@ from audit.changes import register_check
 from audit.facts import register_facts
 from audit.timers import register_timer
 from overrides.approvals import expire_due
-from overrides.break_glass import check_right
+from overrides.break_glass import check_right, register_watcher
 from overrides.decisions import check_overrides
 from overrides.governance import check_governance
 from overrides.models import GovernanceRuleOverride, OverrideDecision
-from overrides.notifications import remind_of_end
+from overrides.notifications import remind_of_end, report_emergency
 from overrides.protection import check_second_person
 
 
@@ -26,6 +26,7 @@ def connect() -> None:
     register_check(check_overrides)
     register_check(check_governance)
     register_check(check_second_person)
+    register_watcher(report_emergency)
     triggers.protect(OverrideDecision._meta.db_table, OverrideDecision._meta.pk.column)
     register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
     register_timer(expire_due, name="override_expired", every=60)

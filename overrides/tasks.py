@@ -11,6 +11,8 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django_tasks import task
 
+from audit.models import ConfigurationAuditLog
+from audit.permissions import VIEW, may
 from overrides.models import Notification
 
 logger = logging.getLogger(__name__)
@@ -33,10 +35,19 @@ def send_mails(keys: Sequence[int]) -> int:
         return 0
 
 
+def find_page(notification: Notification) -> str:
+    """The page in the admin of what a notification is about; empty if its reader may not open it."""
+    if notification.override_id is not None:
+        return reverse("admin:overrides_governanceruleoverride_change", args=[notification.override_id])
+    if not may(notification.user, VIEW, ConfigurationAuditLog):
+        return ""
+    return reverse("admin:audit_configurationauditlog_change", args=[notification.revision])
+
+
 def write_mail(notification: Notification) -> EmailMessage:
     """The mail of one notification."""
-    page = reverse("admin:overrides_governanceruleoverride_change", args=[notification.override_id])
-    link = f"{settings.PUBLIC_URL}{page}" if settings.PUBLIC_URL else ""
+    page = find_page(notification)
+    link = f"{settings.PUBLIC_URL}{page}" if settings.PUBLIC_URL and page else ""
     context = {"notification": notification, "link": link}
     body = render_to_string("mail/notification.txt", context)
     subject = " ".join(f"[governance] {notification.text}".split())[:200]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
+from django.core import mail
 from django.core.management import CommandError, call_command
 
 from audit.journal import hash_row
@@ -20,6 +21,7 @@ from tests.rest import CONFIG, JOURNAL, PLUGINS, RULES, expect_problem, names
 pytestmark = pytest.mark.django_db
 GLASS = "The scanner stops every release; incident 7."
 MARK = f"break-glass: {GLASS}"
+MINE = "/api/v1/me/notifications"
 BROKEN = {"X-Break-Glass": GLASS}
 
 
@@ -233,6 +235,48 @@ def test_watchers_hear_of_it_after_the_commit_alone(client, rule, monkeypatch):
     (emergency,) = heard
     assert (emergency.changed_by, emergency.reason) == ("alice", GLASS)
     assert emergency.first == emergency.last == int(answer["X-Revision"])
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWhoHears:
+    def break_glass(self, client, rule) -> int:
+        answer = client.put(f"{RULES}/{rule.pk}", {"severity": "info"}, headers=BROKEN)
+        assert answer.status_code == 200, answer.content
+        return int(answer["X-Revision"])
+
+    def test_the_others_who_may_approve_are_told_and_not_its_author(self, client, rule):
+        other, viewer = make_user("administrator", username="carol"), make_user("viewer")
+        changed = self.break_glass(client, rule)
+        for user in (other, User.objects.get(username="bob")):
+            (told,) = api_client(user).get(MINE).json()["results"]
+            assert (told["kind"], told["revision"], told["override_id"]) == ("emergency", changed, None)
+            assert told["text"] == f"alice has broken the glass (revision {changed}). Please review it: {GLASS}"
+        assert client.get(MINE).json()["results"] == api_client(viewer).get(MINE).json()["results"] == []
+
+    def test_the_page_leads_into_the_journal_whoever_may_read_it(self, client, rule):
+        carol = make_user("administrator", username="carol")
+        link = f"/admin/audit/configurationauditlog/{self.break_glass(client, rule)}/change/"
+        shown = sign_in(carol).get("/admin/overrides/governanceruleoverride/notifications/").content.decode()
+        assert link in shown and GLASS in shown
+        assert sign_in(carol).get(link).status_code == 200
+        bob = sign_in(User.objects.get(username="bob"))
+        shown = bob.get("/admin/overrides/governanceruleoverride/notifications/").content.decode()
+        assert link not in shown and GLASS in shown
+
+    def test_a_mail_says_where_to_look(self, client, rule, settings):
+        settings.SENDS_MAIL, settings.PUBLIC_URL = True, "https://governance.example.org"
+        settings.TASKS = {"default": {"BACKEND": "django_tasks.backends.immediate.ImmediateBackend"}}
+        make_user("administrator", username="carol", email="carol@example.org")
+        bob = User.objects.get(username="bob")
+        bob.email = "bob@example.org"
+        bob.save()
+        changed = self.break_glass(client, rule)
+        bodies = {sent.to[0]: sent.body for sent in mail.outbox}
+        assert f"https://governance.example.org/admin/audit/configurationauditlog/{changed}/change/" in bodies.pop(
+            "carol@example.org"
+        )
+        assert f"It is in the journal at revision {changed}." in bodies.pop("bob@example.org")
+        assert bodies == {}
 
 
 class TestChecking:

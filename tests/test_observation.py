@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.exceptions import ConnectionError as RedisGone
 from rest_framework.test import APIClient
 
-from audit import metrics, readiness
+from audit import key_checks, metrics, readiness
 from audit.log import JsonFormatter, LineFormatter, RequestIdFilter, hide_secrets, naming
 from audit.models import ConfigurationAuditLog
 from overrides.effective import load_configuration
@@ -113,6 +113,7 @@ def test_the_queue_of_approvals_and_what_expires_are_read_from_the_database(sett
     assert 0 <= count(figures, "governance_approvals_oldest_seconds") < 60
     assert count(figures, "governance_overrides_active") == 2
     assert count(figures, "governance_overrides_expiring") == 1
+    assert ("governance_overrides_to_review",) in figures
     assert count(figures, "governance_revision") == revision()
     assert (
         count(figures, "governance_plugins", health="unknown") == PluginHealth.objects.filter(status="unknown").count()
@@ -215,6 +216,26 @@ def test_a_relay_far_behind_is_told_as_degraded(monkeypatch):
     monkeypatch.setattr(metrics, "_relay_revision", -200)
     (part,) = APIClient().get("/readyz").json()["degraded"]
     assert part["name"] == "stream" and str(revision() + 200) in part["detail"]
+
+
+@pytest.mark.django_db
+def test_secrets_are_looked_at_again_only_after_a_while_or_with_other_keys(monkeypatch):
+    monkeypatch.setattr(key_checks, "_looked", None)
+    answers = iter([["one"], [], ["one", "two"]])
+    monkeypatch.setattr(key_checks, "list_lost", lambda: next(answers))
+    later = key_checks.INTERVAL + 1
+    make_rule()
+    assert [key_checks.count_lost(("a",), now) for now in (0, 1, later)] == [1, 1, 1]
+    make_rule(name="another")
+    assert [key_checks.count_lost(("a",), now) for now in (1, later)] == [1, 0]
+    assert key_checks.count_lost(("b",), later) == 2
+
+
+@pytest.mark.django_db
+def test_keys_that_are_none_are_told_without_them(settings):
+    settings.ENCRYPTION_KEYS = ["no-key-at-all"]
+    (part,) = APIClient().get("/readyz").json()["degraded"]
+    assert part["name"] == "secrets" and "no-key" not in part["detail"]
 
 
 @pytest.mark.django_db

@@ -18,8 +18,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection, models
 from django.test import override_settings
 from django.utils import timezone
+from rest_framework.test import APIClient
 
-from audit import encryption, key_files, keys, rotation
+from audit import encryption, key_checks, key_files, keys, rotation
 from audit.encryption import Damaged, MissingKey
 from audit.exchange import FORMAT, InvalidDocument, apply, dump, export_document
 from audit.key_checks import check_keys, check_secrets
@@ -555,6 +556,17 @@ def test_a_rotation_names_what_it_cannot_decrypt_and_does_the_rest(rule, setting
     settings.ENCRYPTION_KEYS = [*settings.ENCRYPTION_KEYS, lost]
     assert rotate() == ("", 0)
     assert len(key_ids()) == 1
+
+
+def test_readiness_tells_of_secrets_without_their_key_as_a_number(remote, settings, monkeypatch):
+    monkeypatch.setattr(key_checks, "_looked", None)
+    assert APIClient().get("/readyz").json()["degraded"] == []
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    body = APIClient().get("/readyz").json()
+    (part,) = body["degraded"]
+    assert (body["status"], part["name"]) == ("degraded", "secrets")
+    assert part["detail"].startswith("Secrets that cannot be decrypted: 1.")
+    assert TOKEN not in str(body) and settings.ENCRYPTION_KEYS[0] not in str(body)
 
 
 def test_a_new_key_is_not_made_where_keys_come_from_the_environment(settings):

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from audit import hints, relay, wakeups
+from audit import hints, readiness, relay, wakeups
 from audit.changes import change_set
 from audit.errors import Busy
 from audit.stream import changes_since, current_revision, read_position
@@ -75,6 +75,9 @@ def test_without_redis_changes_are_committed_at_once_and_arrive_later(redis_wake
     monkeypatch.setattr(relay, "SAFETY", 0.05)
     with serving() as server:
         expect_changes(server)
+        parts = {part["name"]: part["detail"] for part in readiness.find_degraded()}
+        assert parts["wakeups"].startswith("Announcements in Redis are not heard")
+    assert "wakeups" not in {part["name"] for part in readiness.find_degraded()}
     assert caplog.text.count("changes are not announced in Redis") == 1
     assert caplog.text.count("announcements in Redis are not heard") == 1
 
