@@ -10,7 +10,15 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.admin_client import sign_in
-from tests.factories import make_governance_rule, make_override, make_persona, make_policy, make_rule, make_user
+from tests.factories import (
+    make_governance_rule,
+    make_override,
+    make_persona,
+    make_policy,
+    make_preset,
+    make_rule,
+    make_user,
+)
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
 pytestmark = pytest.mark.django_db
@@ -40,6 +48,7 @@ def test_no_page_of_the_admin_has_a_script_of_its_own():
     make_persona("security")
     make_governance_rule()
     make_policy()
+    make_preset()
     make_override(rule.name)
     session, finding = make_session(), make_finding(rule_name=rule.name)
     make_issue(session, finding)
