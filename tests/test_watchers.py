@@ -123,7 +123,7 @@ def test_a_failure_is_told_by_the_stored_place(watching, monkeypatch):
     watch(failing, name="failing", filter_types=["persona_created"])
     watching()
     make_persona("calm", rule_types=[])
-    while (place := WatchCursor.objects.get()).failures < 2:
+    while (place := WatchCursor.objects.get(name="failing")).failures < 2:
         pass
     assert (place.last_error, place.revision < revision()) == ("ValueError", True)
 
@@ -145,7 +145,7 @@ def test_an_unnamed_watcher_begins_with_now(watching):
     watching()
     make_persona("after", rule_types=[])
     assert heard.next().entity_name == "after"
-    assert not WatchCursor.objects.exists()
+    assert not WatchCursor.objects.exclude(name__startswith="timer:").exists()  # those are of timers
 
 
 def test_of_two_processes_one_calls_and_the_other_takes_over(watching):
