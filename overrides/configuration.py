@@ -15,6 +15,7 @@ from json.encoder import encode_basestring_ascii as quote
 from typing import Any
 
 from audit.documents import digest
+from overrides.places import Places, derive, make_spec
 from overrides.stored import Assignment, Mark, Override, Stored, spell
 from overrides.validation import merge_patch
 from plugins.contract import RuleSpec
@@ -132,12 +133,35 @@ class Configuration:
     @cached_property
     def specs(self) -> tuple[RuleSpec, ...]:
         """The rules that run, as analyzers see them: enabled, and their plugin enabled."""
-        running = {item["name"] for item in self.plugins if item["enabled"]}
         return tuple(
-            RuleSpec(**{name: rule[name] for name in RuleSpec.__slots__})
-            for rule in self.rules
-            if rule["enabled"] and rule["plugin"] in running
+            make_spec(rule) for rule in self.rules if rule["enabled"] and rule["plugin"] in self.plugin_configurations
         )
+
+    @cached_property
+    def specs_anywhere(self) -> tuple[RuleSpec, ...]:
+        """The rules that run, and those that run in some paths only, as they are there; by name."""
+        found = {rule.name: rule for rule in self.specs}
+        for name, each in self.places.items():
+            for form in each.forms:
+                if form.enabled or each.is_tangled:
+                    found.setdefault(name, form.spec)
+        return tuple(found[name] for name in sorted(found))
+
+    @cached_property
+    def places(self) -> Mapping[str, Places]:
+        """How the rules are in force that have overrides limited to paths, by name; only those of enabled plugins."""
+        overrides: dict[str, list[tuple[int, Override]]] = {}
+        for key, item in self.in_force.items():
+            overrides.setdefault(item.rule_name, []).append((key, item))
+        found: dict[str, Places] = {}
+        for name in sorted({item.rule_name for item in self.in_force.values() if item.paths}):
+            key = self.stored.ids.get(name)
+            if key is not None:
+                personas = [item.persona for item in self.stored.list_speakers(key)]
+                rule = {**json.loads(self.stored.rules[key].spelt + b"}"), "personas": personas}
+                if rule["plugin"] in self.plugin_configurations:
+                    found[name] = derive(rule, overrides[name])
+        return found
 
     @cached_property
     def plugin_configurations(self) -> dict[str, Mapping[str, Any]]:

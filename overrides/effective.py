@@ -10,7 +10,7 @@ A lapse of an override changes the answer without a change of a row: readers jud
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,6 @@ from audit.changes import change_set, current_change_set
 from audit.metrics import count_cache
 from audit.models import ConfigurationAuditLog
 from overrides import sharing
-from overrides.choices import TargetType
 from overrides.configuration import Configuration, put_in_force
 from overrides.models import GovernanceRuleOverride
 from overrides.stored import ENTITY_TYPES, Mark, Stored, read_again, read_all, read_mark
@@ -55,26 +54,28 @@ def load_configuration(now: datetime | None = None) -> Configuration:
     return kept
 
 
-def reveal_rules(names: Sequence[str], moment: datetime) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The configurations of rules as they are in force at `moment`, with secrets in clear: never store or show them.
+def reveal_rules(
+    applied: Mapping[str, tuple[str, Sequence[int]]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The configurations of rules with some overrides applied, secrets in clear: never store or show them.
 
-    And of rules with secrets that cannot be decrypted, what to do about it. Whoever asks makes sure that the revision
-    has not moved.
+    `applied` tells, for each key of the answer, the name of the rule and the ids of the overrides. And of rules with
+    secrets that cannot be decrypted, by name, what to do about it. Whoever asks makes sure that the revision has not
+    moved.
     """
-    overrides = GovernanceRuleOverride.objects.filter(
-        enabled=True, target_type=TargetType.ANALYSIS_RULE, rule_name__in=names, expires_at__gt=moment
-    )
-    patches: dict[str, list[Any]] = {}
-    for name, paths, patch in overrides.order_by("id").values_list("rule_name", "paths", "override_config"):
-        if not paths:
-            patches.setdefault(name, []).append(patch)
+    overrides = GovernanceRuleOverride.objects.filter(pk__in={key for _, keys in applied.values() for key in keys})
+    patches = dict(overrides.values_list("pk", "override_config"))
+    rules = AnalysisRule.objects.filter(name__in={name for name, _ in applied.values()})
+    configurations = dict(rules.values_list("name", "configuration"))
     found: dict[str, dict[str, Any]] = {}
     told: dict[str, str] = {}
-    for name, configuration in AnalysisRule.objects.filter(name__in=names).values_list("name", "configuration"):
-        row = {"configuration": configuration}
-        for patch in patches.get(name, []):
-            row = merge_patch(row, patch)
-        found[name], lost = encryption.reveal_readable(row["configuration"])
+    for label, (name, keys) in applied.items():
+        if name not in configurations:
+            continue
+        row = {"configuration": configurations[name]}
+        for key in keys:
+            row = merge_patch(row, patches.get(key, {}))
+        found[label], lost = encryption.reveal_readable(row["configuration"])
         if lost:
             told[name] = " ".join(
                 f"The secret {place.strip('/')} of its configuration cannot be used. {error}"

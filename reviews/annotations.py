@@ -31,15 +31,15 @@ def to_commands(
     A last notice says how many are not among them. `prefix` leads from the root of the repository to the paths.
     """
     by_name = {rule.name: rule for rule in rules}
-    issues = sorted(listing.counting, key=lambda issue: -rank(by_name[issue.finding.rule].severity))
-    kinds = [_kind(by_name[issue.finding.rule]) for issue in issues]
+    issues = sorted(listing.counting, key=lambda issue: -rank(issue.judge(by_name).severity))
+    kinds = [_kind(issue.judge(by_name)) for issue in issues]
     wanted = Counter(kinds)
     room = {ERROR: SHOWN, WARNING: SHOWN - bool(failures), NOTICE: SHOWN}
     if any(wanted[kind] > number for kind, number in room.items()):
         room[NOTICE] -= 1  # for the last one
     lines, missing = [], Counter[str]()
     for issue, kind in zip(issues, kinds, strict=True):
-        rule = by_name[issue.finding.rule]
+        rule = issue.judge(by_name)
         if room[kind] > 0:
             room[kind] -= 1
             lines.append(_annotate(kind, issue, rule, prefix))

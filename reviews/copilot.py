@@ -68,7 +68,7 @@ def compose(session: ReviewSession, configuration: Configuration | None = None) 
     """What the prompts of `session` are by the configuration in force, or the given one. Stores nothing."""
     configuration = configuration or load_configuration()
     issues = DiscoveredIssue.objects.filter(session=session, suppressed=False).exclude(finding__triage__in=DISMISSED)
-    places = list(_places(issues, configuration.specs))
+    places = list(_places(issues, configuration.specs_anywhere))
     made = make_prompts(places, _speakers(configuration), revision=configuration.revision)
     earlier = _earlier(session, [prompt.name for prompt in made.prompts])
     prompts = [(prompt, _status(prompt, earlier.get(prompt.name))) for prompt in made.prompts]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from plugins.contract import RuleError, RuleSpec
 from reviews.engine import Failure
+from reviews.scopes import Scopes
 from reviews.selection import Selection, check_paths
 
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
@@ -44,8 +45,11 @@ class Coverage:
         files: Collection[str],
         failures: Iterable[Failure] = (),
         whole: bool = True,
+        scopes: Scopes | None = None,
     ) -> None:
-        """`files` were looked at; `whole` says whether all of the codebase was to be."""
+        """`files` were looked at; `whole` says whether all of the codebase was to be; `scopes` where rules
+        are silent."""
+        self._scopes = scopes or Scopes()
         self._rules = {rule.name: rule for rule in rules}
         self._root = os.fsencode(root)
         self._files = files
@@ -68,7 +72,8 @@ class Coverage:
         if path not in self._files and not self.is_there(path):
             return Answer.GONE
         if not self._whole:
-            return Answer.LOOKED if path in self._files else Answer.UNKNOWN
+            looked = path in self._files and not self._scopes.is_silent(rule_name, path)
+            return Answer.LOOKED if looked else Answer.UNKNOWN
         if not self._asks(rule_name, path):
             return Answer.RULE_REMOVED
         return Answer.LOOKED if path in self._files else Answer.NOT_REVIEWED
@@ -85,7 +90,7 @@ class Coverage:
         if names is None:
             names = frozenset(name for _, names in self._selection.tasks(path) for name in names)
             self._asked[path] = names
-        return rule_name in names
+        return rule_name in names and not self._scopes.is_silent(rule_name, path)
 
     def _has_failed(self, rule: RuleSpec, path: str) -> bool:
         if None in self._troubled or path in self._troubled:

@@ -25,6 +25,7 @@ from reviews.outcome import Failure, Outcome, decode, encode
 from reviews.plan import Plan
 from reviews.pool import MAX_JOBS, MEMORY, Pool, count_cores
 from reviews.reviewer import MAX_FAILURES
+from reviews.scopes import Scopes
 from reviews.selection import Tasks, file_types, names_in
 from reviews.suppressions import Policy
 from reviews.work import Event, FileDone, Job, Spent, Tree, TreeDone, review_here
@@ -61,6 +62,7 @@ def run(
     memory: int = MEMORY,
     search_path: Sequence[str | Path] = (),
     wanted: Callable[[str], bool] | None = None,
+    scopes: Scopes | None = None,
 ) -> Result:
     """Review `files` by `rules`.
 
@@ -70,11 +72,12 @@ def run(
     found until then is the result. Suppressions in the code are honoured if there is a `suppression_policy`: the
     configuration of the plugin `directives`. `memory` is how many bytes the analyzers of one worker may use together.
     Workers look for analyzers in the folders of `search_path` as well. `wanted` says which paths the analyzers of
-    single files are asked about; those of the tree need all of it. Raises `pool.PoolError` if no worker can run.
+    single files are asked about; those of the tree need all of it. `scopes` say which variants among the rules are for
+    which paths. Raises `pool.PoolError` if no worker can run.
     """
     started = perf_counter()
     policy = Policy.of(suppression_policy) if isinstance(suppression_policy, Mapping) else suppression_policy
-    plan = Plan(rules, plugin_configurations)
+    plan = Plan(rules, plugin_configurations, scopes)
     observer = _Observer(progress, cancelled)
     root = str(files.root) if isinstance(files, Discovery) else ""
     with Cache(cache, root) as kept:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from django.utils import timezone
+from typing import Any, NamedTuple
 
 from audit.encryption import is_shown
 from overrides.effective import Configuration, load_configuration, reveal_rules
+from overrides.places import MAX_FORMS, hides_something
 from plugins.contract import RuleSpec
 from plugins.masking import list_texts
 from plugins.services import Settings, reveal_settings
 from reviews.engine import Failure, PluginTally, Result
+from reviews.scopes import Scopes
+
+_TANGLED = f"Its overrides limited to paths come to more than {MAX_FORMS} forms of it: withdraw some, or join them."
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Frozen:
     configuration: Configuration
     settings: Settings
     specs: tuple[RuleSpec, ...]
-    """The rules that can run."""
+    """The rules that can run; see `reviews.scopes` for those that overrides limited to paths make."""
     lost: Mapping[str, str]
     """Rules with secrets that cannot be decrypted, and what to do about it."""
     secrets: Sequence[str]
@@ -34,29 +36,48 @@ def freeze() -> Frozen:
     while True:
         configuration = load_configuration()
         settings = reveal_settings()
-        holders = [rule.name for rule in configuration.specs if _hides_something(rule.configuration)]
-        revealed, lost = reveal_rules(holders, timezone.now()) if holders else ({}, {})
+        runnable = _list_runnable(configuration)
+        holders = {
+            label: (each.name, each.applied)
+            for label, each in runnable.items()
+            if hides_something(each.spec.configuration)
+        }
+        revealed, lost = reveal_rules(holders) if holders else ({}, {})
         if load_configuration().etag == configuration.etag:
             break
+    lost |= {name: _TANGLED for name, each in configuration.places.items() if each.is_tangled}
     specs = tuple(
-        replace(rule, configuration=revealed[rule.name]) if rule.name in revealed else rule
-        for rule in configuration.specs
-        if rule.plugin not in settings.lost and rule.name not in lost
+        replace(each.spec, name=label, configuration=revealed.get(label, each.spec.configuration))
+        for label, each in runnable.items()
+        if each.spec.plugin not in settings.lost and each.name not in lost
     )
     own = [
         text
-        for rule in configuration.specs
-        if rule.name in revealed
-        for text in _list_hidden(rule.configuration, revealed[rule.name])
+        for label, configured in revealed.items()
+        for text in _list_hidden(runnable[label].spec.configuration, configured)
     ]
     return Frozen(configuration, settings, specs, lost, [*settings.secrets, *own])
 
 
-def _hides_something(document: Any) -> bool:
-    if is_shown(document):
-        return True
-    items = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
-    return any(_hides_something(item) for item in items)
+class _Runnable(NamedTuple):
+    name: str
+    spec: RuleSpec
+    applied: Sequence[int]
+
+
+def _list_runnable(configuration: Configuration) -> dict[str, _Runnable]:
+    """The rules by name, and the variants of those that are not in force alike everywhere by label."""
+    applied: dict[str, list[int]] = {}
+    for key, item in configuration.in_force.items():
+        applied.setdefault(item.rule_name, []).append(key)
+    found = {
+        rule.name: _Runnable(rule.name, rule, applied.get(rule.name, ()))
+        for rule in configuration.specs
+        if rule.name not in configuration.places
+    }
+    for label, name, form in Scopes(configuration.places).list_variants():
+        found[label] = _Runnable(name, form.spec, form.applied)
+    return found
 
 
 def _list_hidden(shown: Any, clear: Any) -> list[str]:
@@ -72,9 +93,9 @@ def _list_hidden(shown: Any, clear: Any) -> list[str]:
 
 def report_lost(result: Result, frozen: Frozen) -> None:
     """Rules that could not run for want of a secret are failures of their plugins."""
-    asked = {rule.plugin for rule in frozen.configuration.specs}
+    asked = {rule.plugin for rule in frozen.configuration.specs_anywhere}
     failures = [Failure(name, None, None, text) for name, text in frozen.settings.lost.items() if name in asked]
-    plugins = {rule.name: rule.plugin for rule in frozen.configuration.specs}
+    plugins = {rule.name: rule.plugin for rule in frozen.configuration.specs_anywhere}
     failures += [
         Failure(plugins[name], name, None, text)
         for name, text in frozen.lost.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from plugins.contract import Finding, RuleSpec
 from reviews.choices import DISMISSED, IssueState, Triage
@@ -30,6 +30,12 @@ class Issue:
     triage: str = Triage.OPEN
     suppressed: Directive | None = None
     """The comment that suppresses it."""
+    rule: RuleSpec | None = field(default=None, compare=False)
+    """The rule as it is in force in the file; None: as it is everywhere."""
+
+    def judge(self, rules: Mapping[str, RuleSpec]) -> RuleSpec:
+        """The rule of the finding as it is in force there; `rules` are those of the review by name."""
+        return self.rule or rules[self.finding.rule]
 
     @property
     def is_dismissed(self) -> bool:
@@ -115,18 +121,28 @@ def count(issues: Iterable[Issue], rules: Sequence[RuleSpec]) -> dict[str, dict[
     states = Counter(str(issue.state) for issue in counting)
     by_severity = dict.fromkeys(reversed(SEVERITIES), 0)
     by_persona: Counter[str] = Counter()
-    for rule in rules:
-        number = by_rule[rule.name]
-        if number:
-            by_severity[rule.severity] = by_severity.get(rule.severity, 0) + number
-            for persona in route(rule) or (UNASSIGNED,):
-                by_persona[persona] += number
+    for rule, number in count_by_rule(counting, rules):
+        by_severity[rule.severity] = by_severity.get(rule.severity, 0) + number
+        for persona in route(rule) or (UNASSIGNED,):
+            by_persona[persona] += number
     return {
         "by_severity": by_severity,
         "by_persona": _most_first(by_persona),
         "by_rule": _most_first(by_rule),
         "by_state": {state: states[state] for state in IssueState.values},
     }
+
+
+def count_by_rule(issues: Iterable[Issue], rules: Iterable[RuleSpec]) -> list[tuple[RuleSpec, int]]:
+    """How many issues each rule has; one that is not as severe everywhere comes once for each severity."""
+    by_name = {rule.name: rule for rule in rules}
+    numbers: Counter[tuple[str, str]] = Counter()
+    judged: dict[tuple[str, str], RuleSpec] = {}
+    for issue in issues:
+        rule = issue.judge(by_name)
+        numbers[rule.name, rule.severity] += 1
+        judged.setdefault((rule.name, rule.severity), rule)
+    return [(judged[key], number) for key, number in numbers.items()]
 
 
 def _most_first(counts: Mapping[str, int]) -> dict[str, int]:

@@ -39,7 +39,7 @@ def to_xml(
         suite = ET.SubElement(root, "testsuite", name=escape(name))
         numbers: Counter[tuple[str, str]] = Counter()
         for issue in group:
-            _add_case(suite, issue, by_name[name], numbers, fail_on=fail_on, prefix=prefix)
+            _add_case(suite, issue, issue.judge(by_name), numbers, fail_on=fail_on, prefix=prefix)
     if failures:
         suite = ET.SubElement(root, "testsuite", name=SUITE)
         for number, failure in enumerate(failures, start=1):

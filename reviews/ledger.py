@@ -11,7 +11,7 @@ import math
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import accumulate
@@ -21,6 +21,7 @@ from reviews.marks import HIDDEN, Marks, gather, hide
 from reviews.outcome import ENGINE, Failure, Hashes, Lines, Outcome
 from reviews.plan import Plan
 from reviews.reviewer import MAX_FAILURES
+from reviews.scopes import name_rule
 from reviews.selection import Tasks
 from reviews.suppressions import NAME as DIRECTIVES
 from reviews.suppressions import Directive, Policy, apply, to_findings
@@ -126,7 +127,7 @@ class Ledger:
         tally.failures += 1
         tally.detail = tally.detail or failure.message
         if tally.failures <= MAX_FAILURES:
-            self._result.failures.append(failure)
+            self._result.failures.append(failure._replace(rule=failure.rule and name_rule(failure.rule)))
         else:
             self._untold[plugin] += 1
 
@@ -145,7 +146,7 @@ class Ledger:
         if policy is not None or self._plan.directive_rules:
             self._tallies.setdefault(DIRECTIVES, PluginTally()).files = len(self._reviewed)
         for finding in result.findings:
-            self._tallies[self._plan.rules[finding.rule].plugin].findings += 1
+            self._tallies[self._plan.by_name[finding.rule].plugin].findings += 1
         result.plugin_runs = {plugin: tally for plugin, tally in self._tallies.items() if plugin != ENGINE}
         return result
 
@@ -165,15 +166,16 @@ class Ledger:
         for outcome in outcomes:
             hashes |= outcome.hashes
             lines |= outcome.lines
-        findings = _without_credentials(
-            list(dict.fromkeys(each for outcome in outcomes for each in outcome.findings)), self._plan.rules
-        )
+        found = dict.fromkeys(each for outcome in outcomes for each in outcome.findings)
+        # An analyzer of the tree is asked about all variants of a rule everywhere.
+        in_force = [each for each in found if self._plan.scopes.is_in_force(each.rule, path)]
+        findings = _of_rules(_without_credentials(in_force, self._plan.rules))
         lines = hide(lines, findings)
         if policy is not None:
             directives = list(dict.fromkeys(each for outcome in outcomes for each in outcome.directives))
-            applied = apply(findings, directives, self._plan.rules, policy, today, ran=self._ran(path))
+            applied = apply(findings, directives, self._plan.by_name, policy, today, ran=self._ran(path))
             self._result.suppressed |= applied.suppressed
-            findings += to_findings(applied.reports, self._plan.directive_rules_for(path), path)
+            findings += _of_rules(to_findings(applied.reports, self._plan.directive_rules_for(path), path))
         for finding in findings:
             marks = gather(finding, hashes, lines)
             self._result.marks[finding] = marks
@@ -185,7 +187,13 @@ class Ledger:
         """The rules that looked at a file and did not fail."""
         tasks = [*self._plan.tasks(path)] if path in self._reviewed else []
         tasks += [task for task in self._plan.tree_tasks(path) if task[0] in self._whole_trees]
-        return {name for _, names in tasks for name in names} - self._failed[None] - self._failed[path]
+        labels = {name for _, names in tasks for name in names} - self._failed[None] - self._failed[path]
+        return set(map(name_rule, labels))
+
+
+def _of_rules(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings of variants as those of their rules."""
+    return [each if (name := name_rule(each.rule)) == each.rule else replace(each, rule=name) for each in findings]
 
 
 def _without_credentials(findings: list[Finding], rules: Mapping[str, RuleSpec]) -> list[Finding]:

@@ -20,6 +20,7 @@ from plugins import registry
 from plugins.contract import Executable, RuleError, RuleSpec
 from reviews.assignments import Assignment
 from reviews.outcome import Failure
+from reviews.scopes import Scopes, name_rule
 from reviews.selection import Selection, Tasks, check_paths
 from reviews.suppressions import NAME as DIRECTIVES
 
@@ -33,11 +34,19 @@ _SOURCES = ("reviews", "plugins", "plugins/analyzers")
 class Plan:
     """The assignments of a run, in the order in which analyzers require each other, and who asks for which file."""
 
-    def __init__(self, rules: Iterable[RuleSpec], plugin_configurations: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        rules: Iterable[RuleSpec],
+        plugin_configurations: Mapping[str, Mapping[str, Any]],
+        scopes: Scopes | None = None,
+    ) -> None:
         self.failures: list[Failure] = []
         """What can be told before anything runs."""
         self.rules = {rule.name: rule for rule in _unique(rules) if self._has_valid_paths(rule)}
-        """Of all plugins, by name."""
+        """Of all plugins, by name; variants of a rule by their labels."""
+        self.scopes = scopes or Scopes()
+        self.by_name = {name_rule(label): rule for label, rule in self.rules.items()}
+        """One of the variants of each rule."""
         self.assignments: list[Assignment] = []
         by_plugin: dict[str, list[RuleSpec]] = {}
         for rule in self.rules.values():
@@ -49,9 +58,9 @@ class Plan:
             self.assignments.append(_assign(plugin, by_plugin[plugin], configuration))
         self.for_files = [each for each in self.assignments if not each.looks_at_tree]
         self.for_tree = [each for each in self.assignments if each.looks_at_tree]
-        self._files = Selection({each.plugin: each.rules for each in self.for_files})
-        self._tree = Selection({each.plugin: each.rules for each in self.for_tree})
-        self._directives = Selection({DIRECTIVES: self.directive_rules})
+        self._files = self._select({each.plugin: each.rules for each in self.for_files})
+        self._tree = self._select({each.plugin: each.rules for each in self.for_tree})
+        self._directives = self._select({DIRECTIVES: self.directive_rules})
         self._digests: dict[Tasks, bytes] = {}
 
     def tasks(self, path: str) -> Tasks:
@@ -105,6 +114,10 @@ class Plan:
             for path in sorted((root / folder).glob("*.py")):
                 digest.update(path.read_bytes())
         return digest.digest()
+
+    def _select(self, rules: Mapping[str, Sequence[RuleSpec]]) -> Selection:
+        labels = {label for label, _, _ in self.scopes.list_variants()}
+        return Selection(rules, self.scopes.find_labels, labels)
 
     def _has_valid_paths(self, rule: RuleSpec) -> bool:
         try:

@@ -24,7 +24,7 @@ from rich.text import Text
 from plugins.contract import RuleSpec
 from reviews.choices import GONE, IssueState
 from reviews.engine import SEVERITIES, Failure, Result, rank, route
-from reviews.issues import UNASSIGNED, Issue, Listing, count, list_new
+from reviews.issues import UNASSIGNED, Issue, Listing, count, count_by_rule, list_new
 
 SHOWN = 50
 """Findings shown on a terminal unless another number is asked for."""
@@ -72,7 +72,7 @@ def to_json(
         "seconds": round(result.seconds, 3),
         "files": {"analyzed": result.files_analyzed, "skipped": dict(sorted(result.files_skipped.items()))},
         "counts": counts,
-        "findings": [_describe(issue, by_name[issue.finding.rule]) for issue in listing.issues],
+        "findings": [_describe(issue, issue.judge(by_name)) for issue in listing.issues],
         "failures": [failure._asdict() for failure in result.failures],
     }
 
@@ -199,7 +199,7 @@ def _print_lines(
         # Pipelines obey lines that begin with two colons.
         lead = "./" if ":" in each.path else ""
         place = f"{lead}{escape(each.path)}:{each.start_line}:{each.start_column}"
-        text = f"{rules[each.rule].severity} {escape(each.rule)} {escape(each.message)}"
+        text = f"{issue.judge(rules).severity} {escape(each.rule)} {escape(each.message)}"
         lines.append(f"{place}: {text}" + (f" ({note})" if note else ""))
     lines += [f"failure: {escape(_tell(failure))}" for failure in result.failures]
     lines += conclude(result, listing, list(rules.values()), origin)
@@ -222,13 +222,12 @@ def _note(issue: Issue, *, compared: bool) -> str:
 
 
 def _summary_table(issues: Iterable[Issue], rules: Sequence[RuleSpec], personas: Iterable[str]) -> Table:
-    by_rule = Counter(issue.finding.rule for issue in issues)
     rows: dict[str, Counter[str]] = {name: Counter() for name in personas}
     everything: Counter[str] = Counter()
-    for rule in rules:
+    for rule, number in count_by_rule(issues, rules):
         for persona in route(rule) or (UNASSIGNED,):
-            rows.setdefault(persona, Counter())[rule.severity] += by_rule[rule.name]
-        everything[rule.severity] += by_rule[rule.name]
+            rows.setdefault(persona, Counter())[rule.severity] += number
+        everything[rule.severity] += number
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_footer=True)
     table.add_column("Persona", footer="all", no_wrap=True, overflow="ellipsis", header_style="bold")
     for severity in _WORST_FIRST:
@@ -248,18 +247,18 @@ def _number(number: int, style: str = "") -> Text:
 
 
 def _rule_table(issues: Iterable[Issue], rules: Mapping[str, RuleSpec]) -> Table:
-    by_rule = Counter(issue.finding.rule for issue in issues)
-    top = sorted(by_rule, key=lambda name: (-rank(rules[name].severity), -by_rule[name], name))
+    found = count_by_rule(issues, rules.values())
+    top = sorted(found, key=lambda each: (-rank(each[0].severity), -each[1], each[0].name))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
     table.add_column("Found", justify="right", no_wrap=True)
     table.add_column("Severity", no_wrap=True)
     table.add_column("Rule", no_wrap=True, overflow="ellipsis", max_width=32)
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in top[:TOP_RULES]:
-        title = Text(escape(rules[name].title), "bright_black")
-        table.add_row(f"{by_rule[name]:,}", _label(rules[name].severity), Text(escape(name)), title)
+    for rule, number in top[:TOP_RULES]:
+        title = Text(escape(rule.title), "bright_black")
+        table.add_row(f"{number:,}", _label(rule.severity), Text(escape(rule.name)), title)
     if len(top) > TOP_RULES:
-        rest = sum(by_rule[name] for name in top[TOP_RULES:])
+        rest = sum(number for _, number in top[TOP_RULES:])
         more = f"… by {_some(len(top) - TOP_RULES, 'more rule')}"
         table.add_row(f"{rest:,}", "", Text(more, "bright_black"), "")
     return table
@@ -268,18 +267,18 @@ def _rule_table(issues: Iterable[Issue], rules: Mapping[str, RuleSpec]) -> Table
 def _choose(issues: Sequence[Issue], rules: Mapping[str, RuleSpec], show: int | None) -> list[Issue]:
     """The most severe issues, the new ones first, so that files with worse ones come first, and in a file the worse
     rules."""
-    ranks = {name: rank(rule.severity) for name, rule in rules.items()}
-    chosen = sorted(issues, key=lambda each: (-ranks[each.finding.rule], each.state == IssueState.EXISTING))
+    ranks = {id(each): rank(each.judge(rules).severity) for each in issues}
+    chosen = sorted(issues, key=lambda each: (-ranks[id(each)], each.state == IssueState.EXISTING))
     if show is not None:
         del chosen[max(show, 0) :]
     worst: dict[str, int] = {}
     for each in chosen:
         path = each.finding.path
-        worst[path] = max(worst.get(path, 0), ranks[each.finding.rule])
+        worst[path] = max(worst.get(path, 0), ranks[id(each)])
 
     def order(each: Issue) -> tuple[int, str, int, str, int]:
         finding = each.finding
-        return -worst[finding.path], finding.path, -ranks[finding.rule], finding.rule, finding.start_line
+        return -worst[finding.path], finding.path, -ranks[id(each)], finding.rule, finding.start_line
 
     return sorted(chosen, key=order)
 
@@ -289,12 +288,13 @@ def _print_file(
 ) -> None:
     console.print()
     console.print(Text(escape(path), "bold underline"), soft_wrap=True)
-    for (name, message), group in groupby(issues, key=lambda each: (each.finding.rule, each.finding.message)):
+    for (name, message), found in groupby(issues, key=lambda each: (each.finding.rule, each.finding.message)):
+        group = list(found)
         heading = Table.grid(padding=(0, 2, 0, 0))
         heading.add_column(no_wrap=True, width=8)
         heading.add_column(overflow="fold")
         said = Text.assemble(escape(message), "  ", (escape(name), "bright_black"))
-        heading.add_row(_label(rules[name].severity), said)
+        heading.add_row(_label(group[0].judge(rules).severity), said)
         console.print(Padding(heading, (0, 0, 0, 2)))
         for issue in group:
             each = issue.finding

@@ -105,7 +105,8 @@ def document(
                     "invocations": [invocation],
                     "columnKind": "unicodeCodePoints",
                     "results": [
-                        run.tell(issue, kept[index], index, extent) for issue, index in zip(chosen, places, strict=True)
+                        run.tell(issue, issue.rule or kept[index], index, extent)
+                        for issue, index in zip(chosen, places, strict=True)
                     ],
                     "properties": {
                         "revision": revision,
@@ -149,8 +150,9 @@ class _Run:
         """The most severe issues, in the order they came in."""
         if len(self.issues) <= extent.results:
             return self.issues
-        ranks = {rule.name: rank(rule.severity) for rule in self.rules}
-        order = sorted(range(len(self.issues)), key=lambda index: (-ranks[self.issues[index].finding.rule], index))
+        by_name = {rule.name: rule for rule in self.rules}
+        ranks = [rank(issue.judge(by_name).severity) for issue in self.issues]
+        order = sorted(range(len(self.issues)), key=lambda index: (-ranks[index], index))
         return [self.issues[index] for index in sorted(order[: extent.results])]
 
     def choose_rules(self, extent: Extent) -> Sequence[RuleSpec]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,7 +49,15 @@ class Selection:
     The path patterns can run (see `check_paths`).
     """
 
-    def __init__(self, rules: Mapping[str, Sequence[RuleSpec]]) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, Sequence[RuleSpec]],
+        find_labels: Callable[[str], frozenset[str]] | None = None,
+        variants: Collection[str] = (),
+    ) -> None:
+        """Of the `variants` among the rules, only those that `find_labels` names for a path are asked about it."""
+        self._find_labels = find_labels if variants else None
+        self._variants = variants
         self._rules = [rule for mine in rules.values() for rule in mine]
         self._types = frozenset(each for rule in self._rules for each in rule.file_types)
         self._patterns: dict[str, int] = {}
@@ -59,21 +67,24 @@ class Selection:
         self._set: ExpressionSet | None = None
         if self._patterns:
             self._set = compile_set([_compile(pattern) for pattern in self._patterns])
-        self._answers: dict[tuple[tuple[str, ...], tuple[int, ...]], Tasks] = {}
+        self._answers: dict[tuple[tuple[str, ...], tuple[int, ...], frozenset[str]], Tasks] = {}
 
     def tasks(self, path: str) -> Tasks:
         """What a file at `path` is asked about, by whom; nothing if no rule asks for it."""
         types = tuple(each for each in file_types(path) if each in self._types)
         matched = () if self._set is None else tuple(self._set.matching(path.encode("utf-8", "replace")))
-        key = (types, matched)
+        labels = self._find_labels(path) if self._find_labels is not None else frozenset()
+        key = (types, matched, labels)
         answer = self._answers.get(key)
         if answer is None:
-            answer = self._answers[key] = self._choose(frozenset(types), frozenset(matched))
+            answer = self._answers[key] = self._choose(frozenset(types), frozenset(matched), labels)
         return answer
 
-    def _choose(self, types: frozenset[str], matched: frozenset[int]) -> Tasks:
+    def _choose(self, types: frozenset[str], matched: frozenset[int], labels: frozenset[str]) -> Tasks:
         chosen: dict[str, list[str]] = {}
         for rule in self._rules:
+            if rule.name in self._variants and rule.name not in labels:
+                continue
             if rule.file_types and types.isdisjoint(rule.file_types):
                 continue
             if rule.file_patterns and not any(self._patterns[each] in matched for each in rule.file_patterns):

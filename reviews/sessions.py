@@ -32,6 +32,7 @@ from reviews.frozen import freeze, report_lost
 from reviews.issues import Issue
 from reviews.models import ReviewSession
 from reviews.redaction import hide_secrets
+from reviews.scopes import Scopes
 from reviews.suppressions import NAME as DIRECTIVES
 from reviews.suppressions import Policy
 from reviews.tracking import Scene, track
@@ -90,7 +91,7 @@ def review(
         session = ReviewSession(started_by=started_by, revision=configuration.revision)
         watch.session = session
     _begin(session, files, place, configuration, codebase_name=codebase_name, base_ref=base_ref)
-    specs = configuration.specs
+    specs, scopes = configuration.specs_anywhere, Scopes(configuration.places, place.prefix)
     try:
         result = run(
             frozen.specs,
@@ -103,6 +104,7 @@ def review(
             cancelled=watch.is_cancelled,
             suppression_policy=_policy(plugin_configurations),
             wanted=changes.include if changes is not None else None,
+            scopes=scopes,
         )
         report_lost(result, frozen)
         hide_secrets(result, frozen.secrets)
@@ -112,7 +114,11 @@ def review(
         finished_at = timezone.now()
         with transaction.atomic():
             issues = track(
-                session, result, specs, scene=_scene(files.root, place, result, specs, changes), now=finished_at
+                session,
+                result,
+                specs,
+                scene=_scene(files.root, place, result, specs, scopes, changes),
+                now=finished_at,
             )
             _describe(session, result)
     except KeyboardInterrupt:
@@ -155,7 +161,7 @@ def _begin(
         "scope": Scope.CHANGES if base_ref else Scope.PART if place.is_part else Scope.FULL,
         "base_ref": base_ref[:250],
         "exclude": list(files.exclude),
-        "rules_run": len(configuration.specs),
+        "rules_run": len(configuration.specs_anywhere),
     }
     for name, value in values.items():
         setattr(session, name, value)
@@ -163,7 +169,9 @@ def _begin(
     session.save(update_fields=None if session.pk is None else list(values))
 
 
-def _scene(root: Path, place: Place, result: Result, rules: Sequence[RuleSpec], changes: Changes | None) -> Scene:
+def _scene(
+    root: Path, place: Place, result: Result, rules: Sequence[RuleSpec], scopes: Scopes, changes: Changes | None
+) -> Scene:
     """What was looked at, in paths of the codebase."""
     whole = changes is None and not place.is_part
     prefix = place.prefix
@@ -173,6 +181,7 @@ def _scene(root: Path, place: Place, result: Result, rules: Sequence[RuleSpec], 
         files={prefix + path for path in result.files} if prefix else result.files,
         failures=[each._replace(path=prefix + each.path) if each.path else each for each in result.failures],
         whole=whole,
+        scopes=scopes,
     )
     keep: Callable[[Finding], bool] | None = None
     if changes is not None:
@@ -180,7 +189,7 @@ def _scene(root: Path, place: Place, result: Result, rules: Sequence[RuleSpec], 
         def keep(finding: Finding) -> bool:
             return changes.touch(finding.path, finding.start_line, finding.end_line)
 
-    return Scene(coverage, show_path(root), prefix, whole=whole, keep=keep)
+    return Scene(coverage, show_path(root), prefix, whole=whole, scopes=scopes, keep=keep)
 
 
 def _describe(session: ReviewSession, result: Result) -> None:

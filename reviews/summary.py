@@ -59,12 +59,12 @@ def to_markdown(
     """
     by_name = {rule.name: rule for rule in rules}
     fresh = [issue for issue in listing.counting if listing.state(issue) != IssueState.EXISTING]
-    fresh.sort(key=lambda issue: -rank(by_name[issue.finding.rule].severity))
+    fresh.sort(key=lambda issue: -rank(issue.judge(by_name).severity))
     parts = [_headline(listing, fresh, by_name, codebase), _matrix(listing, issues, by_name)]
     parts += _remarks(listing, failures, files)
     left = MAX_CHARACTERS - _NOTES - sum(map(len, parts)) - 2 * len(parts)
     if fresh:
-        rows = [_row(issue, by_name[issue.finding.rule], listing, prefix) for issue in fresh[:MAX_ROWS]]
+        rows = [_row(issue, issue.judge(by_name), listing, prefix) for issue in fresh[:MAX_ROWS]]
         kept = _take(rows, int(left * _TABLE))
         head = "| Severity | Where | Rule | Finding |\n|---|---|---|---|\n"
         left -= len(head) + sum(map(len, kept))
@@ -93,7 +93,7 @@ def _refer(match: re.Match[str]) -> str:
 
 
 def _headline(listing: Listing, fresh: Sequence[Issue], rules: Mapping[str, RuleSpec], codebase: str) -> str:
-    severities = Counter(rules[issue.finding.rule].severity for issue in fresh)
+    severities = Counter(issue.judge(rules).severity for issue in fresh)
     counts = ", ".join(f"{severities[each]:,} {each}" for each in _WORST_FIRST if severities[each])
     kind = "new " if listing.is_compared else ""
     found = f"{_some(len(fresh), f'{kind}finding')} ({counts})" if fresh else f"no {kind}findings"
@@ -106,7 +106,7 @@ def _matrix(listing: Listing, issues: Iterable[Issue], rules: Mapping[str, RuleS
     told = set(listing.issues)
     rows: dict[str, Counter[str]] = {name: Counter() for name in _ROWS}
     for issue in issues:
-        rows[_classify(issue, listing, is_told=issue in told)][rules[issue.finding.rule].severity] += 1
+        rows[_classify(issue, listing, is_told=issue in told)][issue.judge(rules).severity] += 1
     lines = [f"| | {' | '.join(_WORST_FIRST)} | total |", "|---" + "|--:" * (len(_WORST_FIRST) + 1) + "|"]
     for name, counts in rows.items():
         if counts or name == IssueState.NEW:

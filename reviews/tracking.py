@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from reviews.identity import Known, Standing, Trace, make_keys, match
 from reviews.issues import Issue, count
 from reviews.marks import Marks
 from reviews.models import Codebase, DiscoveredIssue, ReviewSession, TrackedFinding
+from reviews.scopes import Scopes
 
 ROWS_A_STATEMENT = 500
 
@@ -71,6 +72,8 @@ class Scene:
     """Leads from there to the reviewed folder: with a slash at its end, or empty."""
     whole: bool = True
     """Whether what was not seen may be marked as gone."""
+    scopes: Scopes = field(default_factory=Scopes)
+    """Where rules are in force otherwise than elsewhere."""
     keep: Callable[[Finding], bool] | None = None
     """Which findings are wanted. All are compared, so that what moved is not taken for new."""
 
@@ -96,7 +99,7 @@ def track(
     new = [index for index in range(len(traces)) if index not in found]
     keys = make_keys(codebase.key, [traces[index] for index in new], [each.key for each in before])
     known = {index: before[other] for index, other in found.items()}
-    comparisons = list(_compare(result, rules, traces, known, dict(zip(new, keys, strict=True))))
+    comparisons = list(_compare(result, rules, scene.scopes, traces, known, dict(zip(new, keys, strict=True))))
     if scene.keep is not None:
         comparisons = [each for each in comparisons if scene.keep(each.issue.finding)]
     _store(session, codebase, comparisons, now)
@@ -183,6 +186,7 @@ def _trace(finding: Finding, marks: Marks | None, prefix: str) -> Trace:
 def _compare(
     result: Result,
     rules: Sequence[RuleSpec],
+    scopes: Scopes,
     traces: Sequence[Trace],
     known: Mapping[int, Tracked],
     keys: Mapping[int, str],
@@ -190,14 +194,16 @@ def _compare(
     by_name = {rule.name: rule for rule in rules}
     for index, finding in enumerate(result.findings):
         before = known.get(index)
+        rule = scopes.judge(by_name[finding.rule], traces[index].path)
         issue = Issue(
             finding,
             before.key if before else keys[index],
             _state(before),
             before.triage if before else Triage.OPEN.value,
             result.suppressed.get(finding),
+            rule,
         )
-        yield _Comparison(issue, by_name[finding.rule], traces[index], result.marks.get(finding), before)
+        yield _Comparison(issue, rule, traces[index], result.marks.get(finding), before)
 
 
 def _state(before: Tracked | None) -> str:

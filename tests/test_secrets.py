@@ -329,6 +329,26 @@ def test_a_secret_that_moved_on_both_sides_is_a_conflict_that_shows_nothing_of_i
     assert "mark" not in response.content.decode()
 
 
+def test_an_override_limited_to_paths_brings_its_own_secret_there_alone(rule, tmp_path):
+    for number, paths in enumerate((["old/"], ["older/"])):
+        make_override(
+            "asks",
+            override_config={"configuration": {"password": f"pw-of-override-{number}"}},
+            paths=paths,
+            status="active",
+            enabled=True,
+            approved_by="somebody",
+        )
+    for folder in ("old", "older"):
+        (tmp_path / "code" / folder).mkdir(parents=True)
+        (tmp_path / "code" / folder / "a.py").write_text("ask()\n")
+    found = {issue.finding.path: issue.finding for issue in run_review(tmp_path).issues}
+    assert {finding.rule for finding in found.values()} == {"asks"}
+    assert digest_of("pw-of-override-0") in found["old/a.py"].message
+    assert digest_of("pw-of-override-1") in found["older/a.py"].message
+    assert digest_of("pw-of-override") not in found["a.py"].message
+
+
 # Where it is needed
 
 

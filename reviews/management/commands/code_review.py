@@ -151,5 +151,5 @@ def _why_nothing(done: Review, options: dict[str, Any]) -> str:
 
 def any_at_least(done: Review, listing: Listing, severity: str) -> bool:
     """Whether one of the findings that count is at least as severe as `severity`."""
-    severities = {rule.name: rule.severity for rule in done.rules}
-    return any(rank(severities[issue.finding.rule]) >= rank(severity) for issue in listing.counting)
+    rules = {rule.name: rule for rule in done.rules}
+    return any(rank(issue.judge(rules).severity) >= rank(severity) for issue in listing.counting)
