@@ -17,6 +17,7 @@ from overrides.api import ApprovalPolicyViewSet, ExportView, GovernanceRuleViewS
 from overrides.configuration_api import ConfigurationView
 from overrides.notification_api import NotificationViewSet
 from overrides.override_api import OverrideViewSet
+from overrides.webhook_api import WebhookViewSet
 from personas.api import AssignmentViewSet, PersonaViewSet, RuleWithPersonasViewSet
 from plugins.api import PluginViewSet
 from reviews.api import (
@@ -35,6 +36,7 @@ config.register("personas", PersonaViewSet, "persona")
 config.register("governance-rules", GovernanceRuleViewSet, "governance-rule")
 config.register("approval-policies", ApprovalPolicyViewSet, "approval-policy")
 config.register("governance-overrides", OverrideViewSet, "override")
+config.register("webhooks", WebhookViewSet, "webhook")
 config.register("audit-trail", ChangeViewSet, "change")
 config.register("presets", PresetViewSet, "preset")
 config.register("users", UserViewSet, "user")

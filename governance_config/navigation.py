@@ -25,6 +25,7 @@ GROUPS = (
             ("Overrides", "hourglass_top", "overrides.governanceruleoverride"),
             ("Governance rules", "gavel", "overrides.governancerule"),
             ("Approval policies", "how_to_reg", "overrides.approvalpolicy"),
+            ("Webhooks", "webhook", "overrides.webhook"),
         ),
     ),
     (

@@ -37,6 +37,7 @@ GOVERNANCE = ["overrides.add_governancerule", "overrides.change_governancerule",
 OVERRIDE_REQUESTS = ["overrides.add_governanceruleoverride", "overrides.change_governanceruleoverride"]
 APPROVALS = ["overrides.approve_governanceruleoverride"]
 POLICY = ["overrides.add_approvalpolicy", "overrides.change_approvalpolicy", "overrides.delete_approvalpolicy"]
+WEBHOOKS = [f"overrides.{action}_webhook" for action in ("view", "add", "change", "delete")]
 EMERGENCY = ["overrides.break_glass"]
 JOURNAL = ["audit.view_configurationauditlog", "overrides.export_configuration"]
 ACCOUNTS = ["auth.view_user", "auth.add_user", "auth.change_user", "auth.delete_user", "auth.view_group"]
@@ -61,6 +62,7 @@ ROLES: dict[str, list[str]] = {
         *OVERRIDE_REQUESTS,
         *APPROVALS,
         *POLICY,
+        *WEBHOOKS,
         *EMERGENCY,
         *JOURNAL,
         *ACCOUNTS,

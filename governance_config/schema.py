@@ -21,7 +21,7 @@ NAMED_ACTIONS = (  # named by the route
 )
 # A right of its own is asked for.
 GUARDED = ("/configuration", "/export", "/export/schema", "/grants", "/metrics", "/changes")
-FIGURES = ("bulk", "backlog")  # answers that are about no object alone
+FIGURES = ("bulk", "backlog", "deliveries", "test")  # answers that are about no object alone
 TAGS = r'^\s*(\*|(W/)?"[^"]*"(\s*,\s*(W/)?"[^"]*")*)\s*$'
 VERBS = {
     "list": "List",

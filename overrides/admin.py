@@ -13,8 +13,9 @@ from audit.badges import draw_chip, draw_chips, draw_switch
 from audit.bulk_admin import BulkChange
 from audit.governed_admin import GovernedAdmin
 from overrides.forms import ApprovalPolicyForm, GovernanceRuleForm
-from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride, Webhook
 from overrides.override_admin import OverrideAdmin
+from overrides.webhook_admin import WebhookAdmin
 
 
 def _switch(enabled: bool) -> BulkChange:
@@ -73,3 +74,4 @@ class ApprovalPolicyAdmin(GovernedAdmin):
 
 
 admin.site.register(GovernanceRuleOverride, OverrideAdmin)
+admin.site.register(Webhook, WebhookAdmin)

@@ -20,9 +20,25 @@ from audit.history import GovernedHistory
 from audit.permissions import RoleGrant, UserGrant
 from overrides import validation
 from overrides.choices import SECOND_PERSON, DecisionKind, Enforcement, NotificationKind, OverrideStatus, TargetType
+from overrides.webhook_models import DeliveryStatus, Webhook, WebhookDelivery
 from plugins import sealing
 from rules.choices import Severity
 from rules.models import AnalysisRule, list_secret_fields
+
+__all__ = [
+    "ApprovalPolicy",
+    "DeliveryStatus",
+    "GovernanceRule",
+    "GovernanceRuleOverride",
+    "GovernanceRuleRoleGrant",
+    "GovernanceRuleUserGrant",
+    "Notification",
+    "OverrideDecision",
+    "OverrideRoleGrant",
+    "OverrideUserGrant",
+    "Webhook",
+    "WebhookDelivery",
+]
 
 check_name = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]*\Z", "A name has lower-case letters, digits, hyphens and underscores."

@@ -18,6 +18,7 @@ from overrides.governance import check_governance
 from overrides.models import GovernanceRuleOverride, OverrideDecision
 from overrides.notifications import remind_of_end, report_emergency
 from overrides.protection import check_second_person
+from overrides.webhook_relay import connect as connect_webhooks
 
 
 def connect() -> None:
@@ -31,6 +32,7 @@ def connect() -> None:
     register_facts(GovernanceRuleOverride.entity_type, ["days"], find_days)
     register_timer(expire_due, name="override_expired", every=60)
     register_timer(remind, name="override_reminders", every=900)
+    connect_webhooks()
 
 
 def remind() -> None:

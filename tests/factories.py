@@ -16,7 +16,7 @@ from audit.changes import Origin, originating
 from audit.exchange import FORMAT
 from governance_config.models import Preset
 from overrides import approvals
-from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride, Webhook
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from plugins.services import sync_plugins
@@ -152,6 +152,14 @@ def make_preset(name: str = "kept", **fields: Any) -> Preset:
     preset = Preset(name=name, **{**values, **fields})
     preset.save()
     return preset
+
+
+def make_webhook(name: str = "hook", **fields: Any) -> Webhook:
+    """A stored webhook of every change."""
+    values = {"url": "https://hooks.example.com/changes", "secret": "a secret of the tests", **fields}
+    webhook = Webhook(name=name, **values)
+    webhook.save()
+    return webhook
 
 
 def make_policy(severity: str = "high", **fields: Any) -> ApprovalPolicy:

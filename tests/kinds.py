@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.governed import GovernedModel
-from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride, Webhook
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
@@ -19,6 +19,7 @@ from tests.factories import (
     make_plugins,
     make_policy,
     make_rule,
+    make_webhook,
 )
 
 
@@ -66,6 +67,14 @@ KINDS = [
         "approval_policy_created",
         "approval_policy_updated",
         "approval_policy_deleted",
+    ),
+    Kind(
+        Webhook,
+        make_webhook,
+        {"url": "https://hooks.example.com/others"},
+        "webhook_created",
+        "webhook_updated",
+        "webhook_deleted",
     ),
     Kind(
         GovernanceRuleOverride,

@@ -78,6 +78,7 @@ RULE = {
 IMPORTERS = (RULES, PLUGINS, PERSONAS, ADMIN)
 DOCUMENT = {"format": "code-review-governance/1"}
 GOVERNANCE_RULE = {"name": "another", "condition": "new == null", "message": "No.", "enabled": False}
+WEBHOOK = {"name": "chat", "url": "https://chat.example.com/", "secret": "a secret of the tests"}
 GRANT = {"entity_type": "analysis_rule", "entity_id": "{rule}", "user": "leaver", "permission": "view"}
 ACCOUNT = {"username": "newcomer", "password": "quite another long sentence"}
 CONFIG = "/api/v1/config"
@@ -144,6 +145,15 @@ API = [
     Row("PUT", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), 409, body={"approvals": 3}, unseen=403),
     Row("PATCH", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), 409, body={"approvals": 3}, unseen=403),
     Row("DELETE", f"{CONFIG}/approval-policies/{{policy}}", (ADMIN,), 409, unseen=403),
+    read(f"{CONFIG}/webhooks", may=(ADMIN,)),
+    Row("POST", f"{CONFIG}/webhooks", (ADMIN,), 201, WEBHOOK, unseen=403),
+    read(f"{CONFIG}/webhooks/hook", may=(ADMIN,)),
+    Row("PUT", f"{CONFIG}/webhooks/hook", (ADMIN,), body={"enabled": False}, unseen=403),
+    Row("PATCH", f"{CONFIG}/webhooks/hook", (ADMIN,), body={"enabled": False}, unseen=403),
+    Row("DELETE", f"{CONFIG}/webhooks/hook", (ADMIN,), 204, unseen=403),
+    read(f"{CONFIG}/webhooks/hook/deliveries", may=(ADMIN,)),
+    # Whoever may is told that the address is refused, which is no error of the request.
+    Row("POST", f"{CONFIG}/webhooks/hook/test", (ADMIN,), unseen=403),
     read(f"{OVERRIDES}"),
     read(f"{OVERRIDES}/backlog"),
     read(f"{OVERRIDES}/{{override}}", one=True),
@@ -291,6 +301,10 @@ ADMIN_PAGES = [
     Pages(
         *("overrides.governancerule", "governance_rule", ROLES, (ADMIN,), (ADMIN,), (ADMIN,)),
         actions=offer("enable", "disable", "delete_selected", to=(ADMIN,)),
+    ),
+    Pages(
+        *("overrides.webhook", "webhook", (ADMIN,), (ADMIN,), (ADMIN,), (ADMIN,)),
+        actions=offer("enable", "disable", "send_test", "delete_selected", to=(ADMIN,)),
     ),
     Pages(
         *("reviews.reviewsession", "session", ROLES, (), (), (ADMIN,)),

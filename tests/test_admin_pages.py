@@ -28,6 +28,7 @@ from tests.factories import (
     make_preset,
     make_rule,
     make_user,
+    make_webhook,
 )
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
@@ -73,6 +74,7 @@ def test_every_page_of_every_model_opens(browser):
     make_override(rule.name)
     make_governance_rule()
     make_policy()
+    make_webhook()
     for plugin in Plugin.objects.all():
         check_health(plugin)
     make_session()

@@ -12,7 +12,7 @@ from django.test import Client
 from audit.governed import GovernedModel, governed_models
 from audit.journal import current_revision
 from audit.models import ConfigurationAuditLog
-from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
+from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride, Webhook
 from personas.models import Persona, PersonaRuleAssignment
 from plugins.models import Plugin
 from rules.models import AnalysisRule
@@ -27,6 +27,7 @@ from tests.factories import (
     make_request,
     make_rule,
     make_user,
+    make_webhook,
 )
 
 pytestmark = pytest.mark.django_db
@@ -121,6 +122,16 @@ ENTRIES = [
         {"approvals": 3},
         "approval_policy_updated",
         "approval_policy_deleted",
+    ),
+    Entry(
+        Webhook,
+        make_webhook,
+        lambda webhook: f"{CONFIG}/webhooks/{webhook.name}",
+        {"filter_types": ["rule_updated"]},
+        {"filter_types": '["rule_updated"]'},
+        {"filter_types": ["rule_updated"]},
+        "webhook_updated",
+        "webhook_deleted",
     ),
     Entry(
         GovernanceRuleOverride,

@@ -25,6 +25,7 @@ from tests.factories import (
     make_policy,
     make_rule,
     make_user,
+    make_webhook,
 )
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
@@ -38,6 +39,8 @@ GOVERNANCE_RULE = "name title applies_to condition message enforcement enabled e
 OVERRIDE = """rule_name target_type override_config original_config paths reason expires_at status created_by
     approved_by approvals decisions break_glass needs_review in_force version"""
 OVERRIDE_FILTERS = "status rule_name created_by approved_by expires_before waiting_for_me break_glass needs_review"
+WEBHOOK = "id name url secret filter_types entity_types enabled version"
+DELIVERY = "id revision change_type status attempts response_code duration_ms error attempted_at next_attempt_at"
 POLICY = "id severity approvals max_days version"
 CHANGE = """revision change_type entity_type entity_id entity_name old_config new_config changed_by actor_kind
     change_reason source batch ip_address user_agent created_at"""
@@ -95,6 +98,14 @@ PROMISES = [
     (f"{CONFIG}/approval-policies/{{id}}", "put", 200, POLICY, ""),
     (f"{CONFIG}/approval-policies/{{id}}", "patch", 200, POLICY, ""),
     (f"{CONFIG}/approval-policies/{{id}}", "delete", 204, "", ""),
+    (f"{CONFIG}/webhooks", "get", 200, WEBHOOK, f"{LIST} enabled"),
+    (f"{CONFIG}/webhooks", "post", 201, WEBHOOK, ""),
+    (f"{CONFIG}/webhooks/{{name}}", "get", 200, WEBHOOK, ""),
+    (f"{CONFIG}/webhooks/{{name}}", "put", 200, WEBHOOK, ""),
+    (f"{CONFIG}/webhooks/{{name}}", "patch", 200, WEBHOOK, ""),
+    (f"{CONFIG}/webhooks/{{name}}", "delete", 204, "", ""),
+    (f"{CONFIG}/webhooks/{{name}}/deliveries", "get", 200, "results", ""),
+    (f"{CONFIG}/webhooks/{{name}}/test", "post", 200, DELIVERY, ""),
     (f"{CONFIG}/governance-overrides", "get", 200, OVERRIDE, f"{LIST} {OVERRIDE_FILTERS}"),
     (f"{CONFIG}/governance-overrides", "post", 201, f"{OVERRIDE} required conflicts actions", ""),
     (
@@ -320,6 +331,8 @@ def administrator():
 @pytest.mark.django_db
 def test_every_answer_is_what_is_described(document, administrator):
     before, session = ReviewSession.objects.order_by("id")
+    hook = make_webhook()
+    hook.deliveries.create(change_type="test", created_at=timezone.now())
     keys = {
         f"{CONFIG}/analysis-rules/{{id}}": AnalysisRule.objects.get().pk,
         f"{CONFIG}/plugins/{{name}}": "patterns",
@@ -327,6 +340,8 @@ def test_every_answer_is_what_is_described(document, administrator):
         f"{CONFIG}/personas/assignments/{{id}}": PersonaRuleAssignment.objects.get().pk,
         f"{CONFIG}/governance-rules/{{id}}": GovernanceRule.objects.get().pk,
         f"{CONFIG}/approval-policies/{{id}}": make_policy().pk,
+        f"{CONFIG}/webhooks/{{name}}": hook.name,
+        f"{CONFIG}/webhooks/{{name}}/deliveries": "hook",
         f"{CONFIG}/governance-overrides/{{id}}": GovernanceRuleOverride.objects.get().pk,
         f"{CONFIG}/audit-trail/{{revision}}": 1,
         f"{CONFIG}/presets/{{name}}": "strict",

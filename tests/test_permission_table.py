@@ -36,6 +36,7 @@ from tests.factories import (
     make_request,
     make_rule,
     make_user,
+    make_webhook,
 )
 from tests.permission_table import (
     ADMIN,
@@ -98,6 +99,7 @@ def make_examples() -> dict[str, Any]:
         "emergency": emergency,
         "policy": make_policy("info"),
         "governance_rule": make_governance_rule(),
+        "webhook": make_webhook("hook", url="https://hooks.invalid/"),
         "before": before,
         "session": session,
         "queued": make_session(status="queued"),

@@ -19,6 +19,8 @@ from django.views.debug import ExceptionReporter
 from audit.exchange import FORMAT
 from governance_config.error_pages import QuietFilter
 from overrides.effective import load_configuration
+from overrides.models import Webhook
+from overrides.webhooks import deliver_pending
 from plugins.models import Plugin
 from plugins.services import check_all, sync_plugins
 from reviews.models import ReviewSession
@@ -28,7 +30,7 @@ from tests.admin_client import address, sign_in, submit
 from tests.factories import api_client, make_override, make_persona, make_user
 from tests.packages import Packages, packages  # noqa: F401, a fixture
 from tests.remote_analyzer import CODE
-from tests.rest import PLUGINS, RULES, expect_problem
+from tests.rest import CONFIG, PLUGINS, RULES, expect_problem
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,6 +54,7 @@ def planted(packages: Packages, settings: Any, tmp_path: Path, caplog: Any, monk
     client, browser = api_client(boss), sign_in(boss)
     answers = plant_by_api(client)
     answers += plant_by_admin(browser)
+    answers += plant_webhook(client)
     plant_by_document(tmp_path)
     plant_by_code()
     run_reviews(tmp_path)
@@ -78,6 +81,17 @@ def plant_by_api(client: Any) -> list[Any]:
     for response in wrong:
         expect_problem(response, 400, "invalid")
     return [*done, *wrong]
+
+
+def plant_webhook(client: Any) -> list[Any]:
+    """One with a delivery that failed, and one that was refused."""
+    hook = {"name": "hook", "url": "https://hooks.invalid/", "secret": f"{WORD}-of-a-webhook"}
+    done = [client.post(f"{CONFIG}/webhooks", hook), client.post(f"{CONFIG}/webhooks/hook/test")]
+    assert [response.status_code for response in done] == [201, 200]
+    wrong = client.post(f"{CONFIG}/webhooks", {**hook, "name": "wrong", "secret": f"{WORD}-x"})
+    expect_problem(wrong, 400, "invalid")
+    deliver_pending(Webhook.objects.get().pk)
+    return [*done, wrong]
 
 
 def plant_by_admin(browser: Client) -> list[Any]:
@@ -196,7 +210,7 @@ def test_a_secret_is_in_no_answer_of_the_api(planted):
     assert document.status_code == 200
     targets = name_targets()
     values = {
-        "name": ["remote", "security"],
+        "name": ["remote", "security", "hook"],
         "id": [targets["rule"].pk, targets["session"].pk, targets["issue"].pk],
         "pk": [targets["rule"].pk, targets["session"].pk, targets["issue"].pk],
         "revision": targets["revisions"],
