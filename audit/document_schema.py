@@ -82,6 +82,8 @@ def _describe_value(field: models.Field) -> dict[str, Any]:
         return {"type": "boolean"}
     if isinstance(field, models.DecimalField):
         return {"type": "number", **_describe_bounds(field)}
+    if isinstance(field, models.IntegerField):
+        return {"type": "integer", **_describe_bounds(field)}
     if isinstance(field, models.JSONField):
         return _describe_default(field.default() if callable(field.default) else {})
     described: dict[str, Any] = {"type": "string"}
@@ -98,7 +100,8 @@ def _describe_value(field: models.Field) -> dict[str, Any]:
 
 def _describe_bounds(field: models.Field) -> dict[str, Any]:
     names = {MinValueValidator: "minimum", MaxValueValidator: "maximum"}
-    return {names[type(validator)]: validator.limit_value for validator in field.validators if type(validator) in names}
+    limits = field._validators  # the model's own; `validators` adds what one of the databases can store
+    return {names[type(validator)]: validator.limit_value for validator in limits if type(validator) in names}
 
 
 def _describe_default(default: Any) -> dict[str, Any]:
