@@ -9,7 +9,7 @@ from typing import Any
 from audit.documents import canonical
 from audit.sources import Problem
 
-STATUSES = ("created", "updated", "deleted", "unchanged", "refused")
+STATUSES = ("created", "updated", "deleted", "unchanged", "proposed", "refused")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Step:
     fields: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     pointer: str = ""
     problems: tuple[Problem, ...] = ()
+    override: int | None = None  # key of the request that stands for a proposed entry
 
     @property
     def needs_override(self) -> bool:
@@ -39,6 +40,7 @@ class Step:
             "problems": [str(problem.detail) for problem in self.problems],
             "line": next((problem.line for problem in self.problems if problem.line is not None), None),
             "needs_override": self.needs_override,
+            "override": self.override,
         }
 
 
@@ -57,7 +59,7 @@ class Plan:
     problems: tuple[Problem, ...] = ()
 
     def count(self, status: str) -> int:
-        """Number of entries that are created, updated, deleted, unchanged or refused."""
+        """Number of entries of a status."""
         return sum(step.status == status for step in self.steps)
 
     @property

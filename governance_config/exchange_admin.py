@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from typing import Any
 
 from django import forms
@@ -31,8 +32,11 @@ from governance_config.library import (
     save_preset,
 )
 from governance_config.models import MAX_PRESET, Preset
+from governance_config.proposals import can_propose, propose
 from overrides.api import EXPORT_CONFIGURATION, IMPORT_CONFIGURATION
+from overrides.models import GovernanceRuleOverride
 
+TOLD = 5  # requests that are named in a message
 SHOWN = 100  # entries whose differences are shown; of the others the number
 REFUSALS = (ValidationError, Busy, NotPermitted)
 CHIPS = {"refused": "rejected"}
@@ -61,6 +65,23 @@ class ImportForm(forms.Form):
             )
         cleaned["document"] = parse(file.read() if file else text)
         return cleaned
+
+
+class ProposeForm(BulkForm):
+    """What is said once for all requests that a document makes."""
+
+    expires_at = forms.DateField(
+        label="Ends on (UTC)",
+        widget=UnfoldAdminTextInputWidget(attrs={"type": "date"}),
+        help_text="When the requested overrides end, at the beginning of that day.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["change_reason"].help_text = "Why this is needed. Whoever approves the requests reads this."
+
+    def clean_expires_at(self) -> datetime:
+        return datetime.combine(self.cleaned_data["expires_at"], time(), UTC)
 
 
 class SaveForm(forms.Form):
@@ -208,14 +229,19 @@ class PresetAdmin(ReadOnlyAdmin):
         return self._show_plan(request, preset.document, context, BulkForm(), [])
 
     def _handle(self, request: HttpRequest, document: SourceDocument, context: dict[str, Any]) -> HttpResponse:
-        """Apply a document that was planned, if a reason is given and nothing has moved."""
-        form = BulkForm(request.POST)
+        """Apply or propose a document that was planned, if a reason is given and nothing has moved."""
+        asks = request.POST.get("mode") == "propose"
+        form = ProposeForm(request.POST) if asks else BulkForm(request.POST)
         if not form.is_valid():
             return self._show_plan(request, document, context, form, [])
         planned_at = request.POST.get("planned_at", "")
         seen = int(planned_at) if planned_at.isdecimal() and len(planned_at) < 19 else None
+        said = {"user": request.user, "reason": form.cleaned_data["change_reason"], "seen": seen}
         try:
-            plan = apply(document, user=request.user, reason=form.cleaned_data["change_reason"], seen=seen)
+            if asks:
+                plan = propose(document, **said, expires_at=form.cleaned_data["expires_at"])
+            else:
+                plan = apply(document, **said)
         except REFUSALS as error:
             return self._show_plan(request, document, context, form, explain(error))
         messages.success(request, tell(plan))
@@ -242,15 +268,26 @@ class PresetAdmin(ReadOnlyAdmin):
         others = [problem for problem in plan.problems if problem not in told] if plan is not None else []
         own = {
             "plan": plan,
-            "counts": [(status, CHIPS.get(status, status), plan.count(status)) for status in STATUSES] if plan else [],
+            "counts": [
+                (status, CHIPS.get(status, status), plan.count(status)) for status in STATUSES if status != "proposed"
+            ]
+            if plan
+            else [],
             "steps": [draw(step) for step in steps[:SHOWN]],
             "more": max(len(steps) - SHOWN, 0),
             "problems": InvalidDocument(others).lines(),
             "form": form,
-            "refusals": [] if plan is not None and plan.problems else refusals,
+            "propose_form": self._find_propose_form(request, plan, form),
+            "refusals": [] if plan is not None and plan.problems and not isinstance(form, ProposeForm) else refusals,
             "document": "" if "preset" in context else document.text,
         }
         return self._render(request, "plan", {**context, **own})
+
+    def _find_propose_form(self, request: HttpRequest, plan: Plan | None, form: BulkForm) -> ProposeForm | None:
+        """The form that files requests, if that is all that the plan lacks and the user may ask for overrides."""
+        if plan is None or not can_propose(plan) or not may(request.user, "add", GovernanceRuleOverride):
+            return None
+        return form if isinstance(form, ProposeForm) else ProposeForm()
 
     def _require_reading(self, request: HttpRequest) -> None:
         """Only those who may see presets; pages of this kind are read, or change what they say they change."""
@@ -293,7 +330,10 @@ def explain(error: Exception) -> list[str]:
 def tell(plan: Plan) -> str:
     """What was done, in a sentence."""
     counts = ", ".join(f"{plan.count(status)} {status}" for status in STATUSES if plan.count(status))
-    return f"Applied: {counts or 'nothing'}. The configuration is at revision {plan.revision}."
+    requests = [f"{step.name} ({step.override})" for step in plan.steps if step.override is not None]
+    more = [f"and {len(requests) - TOLD} more"] if len(requests) > TOLD else []
+    asked = f" Requests: {', '.join([*requests[:TOLD], *more])}." if requests else ""
+    return f"Applied: {counts or 'nothing'}. The configuration is at revision {plan.revision}.{asked}"
 
 
 def draw(step: Step) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from audit.document_schema import write_schema
-from audit.exchange import Plan, apply
+from audit.exchange import apply
 from audit.exports import dump
 from audit.listing import (
     COUNT_CAP,
@@ -47,7 +47,9 @@ from governance_config.library import (
     save_preset,
 )
 from governance_config.models import Preset
+from governance_config.proposals import propose
 from overrides.api import EXPORT_CONFIGURATION, IMPORT_CONFIGURATION
+from overrides.override_api import MomentField
 
 SCHEMA_TYPE = "application/schema+json"
 
@@ -79,11 +81,32 @@ class ApplySerializer(StrictSerializer):
     change_reason = reason_field()
 
 
-class ImportSerializer(ApplySerializer):
+class ProposeSerializer(ApplySerializer):
+    """How a document comes in, and until when what is only asked for is wanted."""
+
+    expires_at = MomentField(
+        required=False, help_text="When the requested overrides end; with `mode: propose`, which needs a reason too."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "expires_at" in attrs and attrs.get("mode") != "propose":
+            raise serializers.ValidationError({"expires_at": "Only `mode: propose` asks for something that ends."})
+        return super().validate(attrs)
+
+
+class ImportSerializer(ProposeSerializer):
     """A document, to be planned or applied."""
 
     document = DocumentField(help_text="As `export` gives it. As text, problems are told with their lines.")
-    mode = KnownChoiceField(choices=["plan", "apply"])
+    mode = KnownChoiceField(
+        choices=["plan", "apply", "propose"], help_text="`propose` files what takes an approved override as requests."
+    )
+
+
+class ApplyPresetSerializer(ProposeSerializer):
+    """Why, since which plan, and whether what takes an approved override is filed as requests."""
+
+    mode = KnownChoiceField(choices=["apply", "propose"], required=False, help_text="Default: apply.")
 
 
 class FieldMoveSerializer(serializers.Serializer):
@@ -104,6 +127,7 @@ class ImportStepSerializer(serializers.Serializer):
     problems = serializers.ListField(child=serializers.CharField(), help_text="Why it is refused.")
     line = serializers.IntegerField(allow_null=True, help_text="Of the first problem, in a document sent as text.")
     needs_override = serializers.BooleanField(help_text="Whether an approved override is all that it lacks.")
+    override = serializers.IntegerField(allow_null=True, help_text="Of a proposed entry: the id of its request.")
 
 
 class DocumentProblemSerializer(serializers.Serializer):
@@ -126,9 +150,14 @@ class ImportPlanSerializer(serializers.Serializer):
     problems = DocumentProblemSerializer(many=True)
 
 
-def answer(plan: Plan, *, planned: bool) -> Response:
-    """A plan, with the revision that was reached if it was carried out."""
-    return Response(plan.document(), headers={} if planned else {"X-Revision": str(plan.revision)})
+def bring_in(request: Request, document: Mapping[str, Any], asked: Mapping[str, Any], *, mode: str) -> Response:
+    """Plan, apply or propose `document`: the plan, with the revision that was reached if it was carried out."""
+    reason, seen = asked.get("change_reason", ""), asked.get("planned_at")
+    if mode == "propose":
+        plan = propose(document, user=request.user, reason=reason, expires_at=asked.get("expires_at"), seen=seen)
+    else:
+        plan = apply(document, user=request.user, reason=reason, dry_run=mode == "plan", seen=seen)
+    return Response(plan.document(), headers={} if mode == "plan" else {"X-Revision": str(plan.revision)})
 
 
 class ImportView(ApiMixin, APIView):
@@ -142,21 +171,14 @@ class ImportView(ApiMixin, APIView):
         """Make the configuration what a document says, all or nothing; `mode: plan` only tells what that would do.
 
         What the document does not mention stays. You need the right to each change that it makes. Applying is refused
-        with `errors` for each problem (at most 200); planning answers 200 and tells them.
+        with `errors` for each problem (at most 200); planning answers 200 and tells them. With `mode: propose`, what
+        takes an approved override is filed as requests, and the rest is applied.
         """
         require_holding(request.user, IMPORT_CONFIGURATION)
         body = ImportSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         asked = body.validated_data
-        planned = asked["mode"] == "plan"
-        plan = apply(
-            asked["document"],
-            user=request.user,
-            reason=asked.get("change_reason", ""),
-            dry_run=planned,
-            seen=asked.get("planned_at"),
-        )
-        return answer(plan, planned=planned)
+        return bring_in(request, asked["document"], asked, mode=asked["mode"])
 
 
 class ExportSchemaView(ApiMixin, APIView):
@@ -307,27 +329,21 @@ class PresetViewSet(ReadViewSet):
     @action(detail=True, methods=["post"], rate_scope="bulk")
     def plan(self, request: Request, name: str) -> Response:
         """What applying the preset would change. Nothing is written."""
-        return self._apply(request, name, planned=True)
+        return self._bring_in(request, name, ApplySerializer, "plan")
 
-    @extend_schema(request=ApplySerializer, responses=ImportPlanSerializer)
+    @extend_schema(request=ApplyPresetSerializer, responses=ImportPlanSerializer)
     @action(detail=True, methods=["post"], rate_scope="bulk")
     def apply(self, request: Request, name: str) -> Response:
         """Make the configuration what the preset says, all or nothing, like an import."""
-        return self._apply(request, name, planned=False)
+        return self._bring_in(request, name, ApplyPresetSerializer, "apply")
 
-    def _apply(self, request: Request, name: str, *, planned: bool) -> Response:
+    def _bring_in(self, request: Request, name: str, kind: type[StrictSerializer], mode: str) -> Response:
         preset = self.find(name)
         require_holding(request.user, IMPORT_CONFIGURATION)
-        body = ApplySerializer(data=request.data)
+        body = kind(data=request.data)
         body.is_valid(raise_exception=True)
-        plan = apply(
-            preset.document,
-            user=request.user,
-            reason=body.validated_data.get("change_reason", ""),
-            dry_run=planned,
-            seen=body.validated_data.get("planned_at"),
-        )
-        return answer(plan, planned=planned)
+        asked = body.validated_data
+        return bring_in(request, preset.document, asked, mode=asked.get("mode", mode))
 
 
 def compare_steps(preset: PresetFile, other: PresetFile) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 
 from audit import encryption
+from audit.documents import canonical
 from audit.errors import FieldError
 from overrides import conditions
 from overrides.choices import OVERRIDABLE, WAIVER_FIELDS
@@ -25,6 +26,24 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[key] = merge_patch(merged.get(key), value)
     return merged
+
+
+def find_patch(old: Any, new: Any) -> Any:
+    """The merge patch that makes `new` of `old`. Raises `ValueError` where none does: a patch cannot set null."""
+    patch = _difference(old, new)
+    if canonical(merge_patch(old, patch)) != canonical(new):
+        raise ValueError("no merge patch makes this change")
+    return patch
+
+
+def _difference(old: Any, new: Any) -> Any:
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return new
+    changed = {key: value for key, value in new.items() if key not in old or canonical(old[key]) != canonical(value)}
+    return {
+        **{key: _difference(old.get(key), value) for key, value in changed.items()},
+        **dict.fromkeys(key for key in old if key not in new),
+    }
 
 
 def check_override_config(override_config: Any) -> None:

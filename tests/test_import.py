@@ -219,7 +219,7 @@ def test_a_plan_tells_each_entry_with_counts_and_writes_nothing():
     response = client.post(IMPORT, {"document": document, "mode": "plan"})
     body = response.json()
     assert response.status_code == 200
-    assert body["counts"] == {"created": 1, "updated": 1, "deleted": 0, "unchanged": 1, "refused": 1}
+    assert body["counts"] == {"created": 1, "updated": 1, "deleted": 0, "unchanged": 1, "proposed": 0, "refused": 1}
     steps = {step["name"]: step for step in body["steps"]}
     assert steps[rule.name]["fields"] == {"severity": {"old": "high", "new": "low"}}
     assert steps["bad"]["problems"]
