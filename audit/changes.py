@@ -191,7 +191,7 @@ def change_set(*, reason: str = "", restoring: bool = False, dry_run: bool = Fal
             started_at=timezone.now(),
             first_free=value + 1,
             last_hash=last_hash,
-            reason=reason or clean_reason(origin.reason),
+            reason=reason or clean_reason(origin.reason or origin.break_glass or ""),
             restoring=restoring,
             break_glass=clean_break_glass(origin),
         )

@@ -205,5 +205,10 @@ def covers(waiver: GovernanceRuleOverride, change: NetChange) -> bool:
 
 def _advise(verdict: Verdict) -> str:
     if verdict.rule.enforcement == Enforcement.REQUIRE_OVERRIDE:
-        return f"{verdict} It takes an approved waiver of this rule."
+        change = verdict.change
+        return (
+            f"{verdict} That takes an approved waiver: ask for an override about the governance rule "
+            f"{verdict.rule.name} (target_type governance_rule) that names the {change.entity_type} {change.entity_name!r}, and let others "
+            "approve it; in an emergency, break the glass."
+        )
     return str(verdict)

@@ -41,7 +41,8 @@ def require_second_person(
             return True
         what = "asked for this" if is_one_of(user, [(override.created_by, "")]) else "edited or proposed this"
         raise NotPermitted(
-            f"You {what}, so somebody else approves it, whatever your rights are. To take it back, withdraw it."
+            f"You {what}, so somebody else approves it, whatever your rights are. "
+            "To take it back, withdraw it, or revoke it once it is in force."
         )
     problem = explain_puppet(user, authors)
     if problem is None:

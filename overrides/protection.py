@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from audit.changes import SYSTEM, ChangeSet
 from audit.errors import StateConflict
 from audit.journal import Change
+from audit.models import ConfigurationAuditLog
 from overrides.approvers import Approvers, find_approvers
 from overrides.choices import SECOND_PERSON, Enforcement, TargetType
 from overrides.governance import MAX_PROBLEMS, NetChange, covers, find_net_changes
@@ -43,7 +44,7 @@ def check_second_person(changes: ChangeSet) -> Sequence[ValidationError]:
     if kind == SYSTEM:
         return _flag(changes, found, "Without a second person")
     waivers = list_waivers(changes, name)
-    open_ones = [each for each in found if not any(_covers(waiver, each.change) for waiver in waivers)]
+    open_ones = [each for each in found if not any(_covers(waiver, each.change, key) for waiver in waivers)]
     if changes.break_glass:
         return _flag(changes, open_ones, "Without a second person")
     approvers = approvers or find_approvers(changes.changes)
@@ -84,10 +85,21 @@ def list_waivers(changes: ChangeSet, requester: str) -> list[GovernanceRuleOverr
     return list(waivers.exclude(approved_by=requester).order_by("id"))
 
 
-def _covers(waiver: GovernanceRuleOverride, change: NetChange) -> bool:
-    """Whether the waiver is about the object of `change`, by name: to agree to everything is to agree to nothing."""
+def _covers(waiver: GovernanceRuleOverride, change: NetChange, key: str) -> bool:
+    """Whether the waiver is about the object of `change`, by name: to agree to everything is to agree to nothing.
+
+    It serves one change: who asked has not changed that object since it was approved. `key` is that of his account.
+    """
     wanted = waiver.override_config
-    return "entity_type" in wanted and bool({"entity_id", "entity_name"} & set(wanted)) and covers(waiver, change)
+    names_one = "entity_type" in wanted and bool({"entity_id", "entity_name"} & set(wanted))
+    return names_one and covers(waiver, change) and not _is_spent(waiver, change, key)
+
+
+def _is_spent(waiver: GovernanceRuleOverride, change: NetChange, key: str) -> bool:
+    since = ConfigurationAuditLog.objects.filter(revision__gt=waiver.version, actor_kind="user", actor_id=key)
+    return since.filter(
+        entity_type=change.entity_type, entity_id=change.entity_id, entity_name=change.entity_name
+    ).exists()
 
 
 def list_protected(

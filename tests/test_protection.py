@@ -375,3 +375,14 @@ class TestTwoSteps:
         assert errors(submit(browser, address("change", guarded), severity="info"))
         guarded.refresh_from_db()
         assert guarded.severity == "high"
+
+
+def test_a_waiver_of_the_second_person_serves_one_change(alice, bob):
+    account = make_user(username="carol")
+    membership = {"entity_type": "role_membership", "entity_name": "carol"}
+    waive(override_config=membership)
+    with by(alice):
+        account.groups.add(Group.objects.get(name="rule editor"))
+    with by(alice), alone("gets the role administrator"):
+        account.groups.add(Group.objects.get(name="administrator"))
+    assert [group.name for group in account.groups.all()] == ["rule editor"]
