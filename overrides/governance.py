@@ -208,7 +208,7 @@ def _advise(verdict: Verdict) -> str:
         change = verdict.change
         return (
             f"{verdict} That takes an approved waiver: ask for an override about the governance rule "
-            f"{verdict.rule.name} (target_type governance_rule) that names the {change.entity_type} {change.entity_name!r}, and let others "
-            "approve it; in an emergency, break the glass."
+            f"{verdict.rule.name} (target_type governance_rule) that names the {change.entity_type} "
+            f"{change.entity_name!r}, and let others approve it; in an emergency, break the glass."
         )
     return str(verdict)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from overrides.places import Form, Places
 from plugins.contract import RuleSpec
 from reviews.discovery import IgnoreLines
+
+if TYPE_CHECKING:  # the engine runs without Django
+    from overrides.places import Form, Places
 
 MARK = "@"
 """Stands between the name of a rule and the number of a variant."""

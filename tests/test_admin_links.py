@@ -18,6 +18,7 @@ from tests.factories import (
     make_preset,
     make_rule,
     make_user,
+    make_webhook,
 )
 from tests.permission_table import NOBODY, ROLES
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
@@ -49,6 +50,7 @@ def test_every_link_that_a_page_shows_leads_somewhere(role):
     make_persona("security")
     make_policy()
     make_preset()
+    make_webhook()
     rule = make_rule()
     make_governance_rule()
     make_override(rule.name)

@@ -18,6 +18,7 @@ from tests.factories import (
     make_preset,
     make_rule,
     make_user,
+    make_webhook,
 )
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
@@ -48,6 +49,7 @@ def test_no_page_of_the_admin_has_a_script_of_its_own():
     make_persona("security")
     make_policy()
     make_preset()
+    make_webhook()
     make_governance_rule()
     make_override(rule.name)
     session, finding = make_session(), make_finding(rule_name=rule.name)
