@@ -53,6 +53,8 @@ def announce(override: GovernanceRuleOverride, decision: str) -> None:
         *(DecisionKind.REQUESTED, DecisionKind.EDITED, DecisionKind.PROPOSED),
     )
     kind = TO_REQUESTER.get(decision)
+    if not waits and decision != DecisionKind.BREAK_GLASS and not override.needs_review:
+        transaction.on_commit(lambda: settle(override), robust=True)
     if waits:
         kind = NotificationKind.TO_APPROVE
     elif decision == DecisionKind.BREAK_GLASS:
@@ -66,6 +68,14 @@ def announce(override: GovernanceRuleOverride, decision: str) -> None:
 
     # Robust: whatever goes wrong in here is logged, and the change stands.
     transaction.on_commit(tell, robust=True)
+
+
+def settle(override: GovernanceRuleOverride) -> None:
+    """Nobody has to decide about `override` any more: what asked people to is read."""
+    asking = (NotificationKind.TO_APPROVE, NotificationKind.EMERGENCY)
+    if override.status != OverrideStatus.PROPOSED:
+        unread = Notification.objects.filter(override=override, kind__in=asking, read_at=None)
+        unread.update(read_at=timezone.now())
 
 
 def deliver(override: GovernanceRuleOverride, kind: NotificationKind, by: str) -> list[Notification]:

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from audit import encryption
 from audit.errors import FieldError, StateConflict
-from audit.governed import GovernedModel, merge_errors
+from audit.governed import GovernedModel, governed_models, merge_errors
 from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, SECOND_PERSON, Enforcement, TargetType
 from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
 from overrides.validation import find_leaves, look_up, merge_patch
@@ -19,6 +19,9 @@ from plugins.sealing import redact_errors
 from rules.choices import RuleStatus, Severity
 from rules.models import AnalysisRule, list_secret_fields
 from rules.validation import check_content
+
+RIGHTS = ("grant", "role_membership", "role_permission", "token", "user", "user_permission")
+"""Kinds of objects that are not governed, but protected."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,24 @@ def require_target(override: GovernanceRuleOverride) -> GovernedModel:
     target = find_target(override)
     if target is None:
         raise refuse_target(override)
+    if override.target_type == TargetType.GOVERNANCE_RULE:
+        check_object(override)
     return target
+
+
+def check_object(override: GovernanceRuleOverride) -> None:
+    """Raise unless a waiver names a kind of object that there is, and that of the second person one object."""
+    wanted = override.override_config
+    if not isinstance(wanted, Mapping):
+        return  # which the model says in words of its own
+    kinds = sorted({*RIGHTS, *(model.entity_type for model in governed_models())})
+    if wanted.get("entity_type") not in (*kinds, None):
+        problem = f"There is no such kind of object. Kinds: {', '.join(kinds)}."
+        raise ValidationError({"override_config": [FieldError(problem, pointer="entity_type")]})
+    names_one = "entity_type" in wanted and bool({"entity_id", "entity_name"} & set(wanted))
+    if override.rule_name == SECOND_PERSON and not names_one:
+        problem = f"A waiver of {SECOND_PERSON} names one object: entity_type, and entity_name or entity_id."
+        raise ValidationError({"override_config": [FieldError(problem, pointer="entity_type")]})
 
 
 def refuse_target(override: GovernanceRuleOverride) -> ValidationError:

@@ -86,6 +86,16 @@ def test_a_draft_and_an_undone_change_tell_nobody(committed, requester, approver
     assert kinds(approver) == []
 
 
+def test_what_is_decided_asks_nobody_any_more(committed, requester, approver):
+    with committed():
+        override = make_request(make_rule(), by=requester)
+    other = make_user("override approver")
+    assert not Notification.objects.get(user=approver).read_at
+    with committed():
+        approve(override, by=other)
+    assert Notification.objects.get(user=approver).read_at
+
+
 def test_the_requester_is_told_of_each_decision(committed, requester, approver):
     override = make_request(make_rule(name="risky", severity="critical"), by=requester)
     with committed():

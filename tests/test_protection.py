@@ -386,3 +386,23 @@ def test_a_waiver_of_the_second_person_serves_one_change(alice, bob):
     with by(alice), alone("gets the role administrator"):
         account.groups.add(Group.objects.get(name="administrator"))
     assert [group.name for group in account.groups.all()] == ["rule editor"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, "names one object"),
+        ({"entity_type": "governance_rule"}, "names one object"),
+        ({"entity_type": "governance_rul", "entity_name": "no-info"}, "no such kind"),
+    ],
+)
+def test_a_request_for_a_waiver_names_one_object_that_there_can_be(client, wanted, said):
+    body = {
+        "rule_name": "second-person",
+        "target_type": "governance_rule",
+        "override_config": wanted,
+        "reason": "Ed becomes rule editor.",
+        "expires_at": (timezone.now() + timedelta(days=3)).isoformat(),
+    }
+    answer = client.post("/api/v1/config/governance-overrides", body)
+    assert said in expect_problem(answer, 400, "invalid", "#/override_config/entity_type")["detail"]
