@@ -9,7 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from audit.changes import ChangeSet, Origin
+from audit.changes import SYSTEM, ChangeSet, Origin
 from audit.errors import CheckRefusal
 from audit.facts import find_facts
 from audit.journal import Change
@@ -182,13 +182,19 @@ def _judge_one(
 
 
 def find_waiver(verdict: Verdict, changes: ChangeSet) -> GovernanceRuleOverride | None:
-    """An approved waiver of the rule that is in force and covers the changed object."""
+    """An approved waiver of the rule that is in force and covers the changed object, asked for by whoever acts.
+
+    People approve what somebody asks for, not what others make of it. The system asks nobody and may use any.
+    """
     waivers = GovernanceRuleOverride.objects.filter(
         target_type=TargetType.GOVERNANCE_RULE,
         rule_name=verdict.rule.name,
         enabled=True,
         expires_at__gt=changes.started_at,
     )
+    kind, name, _ = changes.origin.actor()
+    if kind != SYSTEM:
+        waivers = waivers.filter(created_by=name)
     return next((waiver for waiver in waivers.order_by("id") if covers(waiver, verdict.change)), None)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 import yaml
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import models
@@ -44,7 +45,7 @@ GOVERNANCE = f"{CONFIG}/governance-rules"
 
 @pytest.fixture
 def client():
-    return api_client(make_user("administrator"))
+    return api_client(make_user("administrator", username="chief-of-all"))
 
 
 @pytest.fixture
@@ -271,6 +272,12 @@ class TestShippedRules:
         waive("critical-security-rules-stay", starter)
         assert client.put(f"{RULES}/{starter.pk}", change).status_code == 200
 
+    def test_a_waiver_serves_nobody_but_who_asked_for_it(self, client, starter):
+        waive("critical-security-rules-stay", starter)
+        other = api_client(make_user("administrator"))
+        expect_problem(other.put(f"{RULES}/{starter.pk}", {"enabled": False}), 409, "conflict")
+        assert client.put(f"{RULES}/{starter.pk}", {"enabled": False}).status_code == 200
+
     def test_so_does_deleting_it(self, client, starter):
         expect_problem(client.delete(f"{RULES}/{starter.pk}"), 409, "conflict")
         waive("critical-security-rules-stay", starter)
@@ -342,6 +349,7 @@ class TestShippedRules:
 def waive(governance_rule: str, item: AnalysisRule | Plugin) -> GovernanceRuleOverride:
     """A waiver for one object, asked for and approved by as many people as that takes."""
     override = make_request(
+        by=User.objects.filter(username="chief-of-all").first(),
         rule_name=governance_rule,
         target_type="governance_rule",
         override_config={"entity_type": item.entity_type, "entity_name": item.name},
