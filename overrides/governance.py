@@ -14,8 +14,8 @@ from audit.errors import CheckRefusal
 from audit.facts import find_facts
 from audit.journal import Change
 from overrides import conditions
-from overrides.choices import Enforcement, TargetType
-from overrides.models import GovernanceRule, GovernanceRuleOverride
+from overrides.choices import DecisionKind, Enforcement, TargetType
+from overrides.models import GovernanceRule, GovernanceRuleOverride, OverrideDecision
 
 RIGHTS = ("role_membership", "user_permission", "role_permission")
 MAX_PROBLEMS = 50  # refusals told one by one
@@ -192,10 +192,18 @@ def find_waiver(verdict: Verdict, changes: ChangeSet) -> GovernanceRuleOverride 
         enabled=True,
         expires_at__gt=changes.started_at,
     )
-    kind, name, _ = changes.origin.actor()
+    kind, name, key = changes.origin.actor()
     if kind != SYSTEM:
-        waivers = waivers.filter(created_by=name)
+        waivers = asked_by(waivers, name, key)
     return next((waiver for waiver in waivers.order_by("id") if covers(waiver, verdict.change)), None)
+
+
+def asked_by(
+    waivers: models.QuerySet[GovernanceRuleOverride], name: str, key: str
+) -> models.QuerySet[GovernanceRuleOverride]:
+    """Those that the account asked for: by name and key, for another account may get the name of one that is gone."""
+    others = OverrideDecision.objects.filter(kind=DecisionKind.REQUESTED, decided_by=name).exclude(decided_by_id=key)
+    return waivers.filter(created_by=name).exclude(pk__in=others.values("override"))
 
 
 def covers(waiver: GovernanceRuleOverride, change: NetChange) -> bool:

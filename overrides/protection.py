@@ -18,7 +18,7 @@ from audit.journal import Change
 from audit.models import ConfigurationAuditLog
 from overrides.approvers import Approvers, find_approvers
 from overrides.choices import SECOND_PERSON, Enforcement, TargetType
-from overrides.governance import MAX_PROBLEMS, NetChange, covers, find_net_changes
+from overrides.governance import MAX_PROBLEMS, NetChange, asked_by, covers, find_net_changes
 from overrides.models import GovernanceRuleOverride
 
 CODE = "second_person"  # of the refusals
@@ -43,7 +43,7 @@ def check_second_person(changes: ChangeSet) -> Sequence[ValidationError]:
         return []
     if kind == SYSTEM:
         return _flag(changes, found, "Without a second person")
-    waivers = list_waivers(changes, name)
+    waivers = list_waivers(changes, name, key)
     open_ones = [each for each in found if not any(_covers(waiver, each.change, key) for waiver in waivers)]
     if changes.break_glass:
         return _flag(changes, open_ones, "Without a second person")
@@ -72,17 +72,16 @@ def _refuse(protected: Protected) -> str:
     )
 
 
-def list_waivers(changes: ChangeSet, requester: str) -> list[GovernanceRuleOverride]:
-    """Waivers in force that `requester` has asked for and somebody else has approved."""
+def list_waivers(changes: ChangeSet, requester: str, key: str) -> list[GovernanceRuleOverride]:
+    """Waivers in force that `requester`, with this key, has asked for and somebody else has approved."""
     waivers = GovernanceRuleOverride.objects.filter(
         target_type=TargetType.GOVERNANCE_RULE,
         rule_name=SECOND_PERSON,
         enabled=True,
-        created_by=requester,
         approved_by__isnull=False,
         expires_at__gt=changes.started_at,
     )
-    return list(waivers.exclude(approved_by=requester).order_by("id"))
+    return list(asked_by(waivers, requester, key).exclude(approved_by=requester).order_by("id"))
 
 
 def _covers(waiver: GovernanceRuleOverride, change: NetChange, key: str) -> bool:

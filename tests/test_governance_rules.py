@@ -278,6 +278,12 @@ class TestShippedRules:
         expect_problem(other.put(f"{RULES}/{starter.pk}", {"enabled": False}), 409, "conflict")
         assert client.put(f"{RULES}/{starter.pk}", {"enabled": False}).status_code == 200
 
+    def test_nor_an_account_that_has_got_his_name(self, client, starter):
+        waive("critical-security-rules-stay", starter)
+        User.objects.get(username="chief-of-all").delete()
+        heir = api_client(make_user("administrator", username="chief-of-all"))
+        expect_problem(heir.put(f"{RULES}/{starter.pk}", {"enabled": False}), 409, "conflict")
+
     def test_so_does_deleting_it(self, client, starter):
         expect_problem(client.delete(f"{RULES}/{starter.pk}"), 409, "conflict")
         waive("critical-security-rules-stay", starter)
