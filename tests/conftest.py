@@ -36,8 +36,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def needs_database(item: pytest.Item) -> bool:
-    """Whether a test uses the database, or starts something that does."""
+    """Whether a test asks the database something that may be answered otherwise there, or starts what does."""
     marks = {mark.name for mark in item.iter_markers()}
+    if "walk" in marks:
+        return False
     return bool(marks & {"django_db", "postgresql"}) or not DATABASE_FIXTURES.isdisjoint(
         getattr(item, "fixturenames", ())
     )

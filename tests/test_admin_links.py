@@ -23,7 +23,7 @@ from tests.factories import (
 from tests.permission_table import NOBODY, ROLES
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.walk]
 LINK = re.compile(r'href="(/admin/[^"#]*|\?[^"#]*)')
 
 

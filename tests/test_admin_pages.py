@@ -32,7 +32,7 @@ from tests.factories import (
 )
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.walk]
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ from tests.permission_table import (
 )
 from tests.review_factories import make_finding, make_issue, make_prompt, make_session
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.walk]
 
 
 @pytest.fixture(scope="module")

@@ -240,6 +240,7 @@ def fill(route: str, values: dict[str, Any]) -> list[str]:
     return [path for value in known for path in fill(route.replace("{" + name + "}", str(value)), values)]
 
 
+@pytest.mark.walk
 def test_a_secret_is_on_no_page_of_the_admin(planted):
     browser, seen = planted["browser"], []
     for model, own in admin.site._registry.items():
