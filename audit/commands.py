@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,8 +55,7 @@ class GovernedCommand(BaseCommand):
             )
             with originating(origin):
                 self.act(user if user is not None else SYSTEM_ACTOR, **options)
-            for warning in origin.warnings:
-                self.tell(f"Warning: {warning}")
+            self.tell_warnings(origin.warnings)
         except InvalidDocument as error:
             lines = "\n".join(f"  {line}" for line in error.lines())
             raise CommandError(f"Refused, nothing was written:\n{lines}", returncode=1) from error
@@ -70,6 +69,11 @@ class GovernedCommand(BaseCommand):
                 "GOVERNANCE_HOME say which one it is.",
                 returncode=NOT_SET_UP,
             ) from error
+
+    def tell_warnings(self, warnings: Sequence[str]) -> None:
+        """Say what governance warned of; it stands in the journal as well."""
+        for warning in warnings:
+            self.tell(f"Warning: {warning}")
 
     def act(self, user: Any, **options: Any) -> None:
         """Do it as `user`: an account, or the system."""

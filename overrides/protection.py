@@ -20,8 +20,10 @@ from overrides.approvers import Approvers, find_approvers
 from overrides.choices import SECOND_PERSON, Enforcement, TargetType
 from overrides.governance import MAX_PROBLEMS, NetChange, asked_by, covers, find_net_changes
 from overrides.models import GovernanceRuleOverride
+from overrides.validation import names_one
 
 CODE = "second_person"  # of the refusals
+WITHOUT_A_SECOND_PERSON = "Without a second person"  # begins the warnings of what passed all the same
 STRICTNESS = (Enforcement.WARN, Enforcement.REQUIRE_OVERRIDE, Enforcement.BLOCK)
 RIGHTS_CHANGED = ("role_membership", "role_permission", "user_permission", "user", "role")
 
@@ -42,11 +44,11 @@ def check_second_person(changes: ChangeSet) -> Sequence[ValidationError]:
     if not found:
         return []
     if kind == SYSTEM:
-        return _flag(changes, found, "Without a second person")
+        return _flag(changes, found, WITHOUT_A_SECOND_PERSON)
     waivers = list_waivers(changes, name, key)
     open_ones = [each for each in found if not any(_covers(waiver, each.change, key) for waiver in waivers)]
     if changes.break_glass:
-        return _flag(changes, open_ones, "Without a second person")
+        return _flag(changes, open_ones, WITHOUT_A_SECOND_PERSON)
     approvers = approvers or find_approvers(changes.changes)
     if not approvers.besides(key):
         return _flag(changes, open_ones, "Nobody else could approve")
@@ -89,9 +91,7 @@ def _covers(waiver: GovernanceRuleOverride, change: NetChange, key: str) -> bool
 
     It serves one change: who asked has not changed that object since it was approved. `key` is that of his account.
     """
-    wanted = waiver.override_config
-    names_one = "entity_type" in wanted and bool({"entity_id", "entity_name"} & set(wanted))
-    return names_one and covers(waiver, change) and not _is_spent(waiver, change, key)
+    return names_one(waiver.override_config) and covers(waiver, change) and not _is_spent(waiver, change, key)
 
 
 def _is_spent(waiver: GovernanceRuleOverride, change: NetChange, key: str) -> bool:

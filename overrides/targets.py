@@ -13,7 +13,7 @@ from audit.errors import FieldError, StateConflict
 from audit.governed import GovernedModel, governed_models, merge_errors
 from overrides.choices import JUDGING_FIELDS, OVERRIDABLE, SECOND_PERSON, Enforcement, TargetType
 from overrides.models import ApprovalPolicy, GovernanceRule, GovernanceRuleOverride
-from overrides.validation import find_leaves, look_up, merge_patch
+from overrides.validation import find_leaves, look_up, merge_patch, names_one
 from plugins import masking
 from plugins.sealing import redact_errors
 from rules.choices import RuleStatus, Severity
@@ -102,8 +102,7 @@ def check_object(override: GovernanceRuleOverride) -> None:
     if wanted.get("entity_type") not in (*kinds, None):
         problem = f"There is no such kind of object. Kinds: {', '.join(kinds)}."
         raise ValidationError({"override_config": [FieldError(problem, pointer="entity_type")]})
-    names_one = "entity_type" in wanted and bool({"entity_id", "entity_name"} & set(wanted))
-    if override.rule_name == SECOND_PERSON and not names_one:
+    if override.rule_name == SECOND_PERSON and not names_one(wanted):
         problem = f"A waiver of {SECOND_PERSON} names one object: entity_type, and entity_name or entity_id."
         raise ValidationError({"override_config": [FieldError(problem, pointer="entity_type")]})
 

@@ -67,6 +67,11 @@ def check_override_config(override_config: Any) -> None:
         raise ValidationError({"override_config": problems})
 
 
+def names_one(wanted: Mapping[str, Any]) -> bool:
+    """Whether what a waiver is about is one object, and not all of a kind."""
+    return "entity_type" in wanted and not {"entity_id", "entity_name"}.isdisjoint(wanted)
+
+
 def check_waiver(override_config: Any) -> None:
     """Raise unless `override_config` names the object that a waiver is about, or nothing: then it is about all."""
     if not isinstance(override_config, Mapping):

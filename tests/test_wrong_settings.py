@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,18 @@ def test_a_weak_administrator_password_is_refused_before_anything_is_stored(tmp_
         .stdout.split("\n", 1)[1]
         .startswith("format: code-review-governance/1\nplugins: []")
     )
+
+
+def test_the_first_screen_shows_a_password_and_no_warning_which_the_journal_keeps(tmp_path):
+    assert run("migrate", "-v0", home=tmp_path).returncode == 0
+    ended = run("prepare", home=tmp_path)
+    assert ended.returncode == 0 and "Password:" in ended.stderr + ended.stdout
+    assert "Warning" not in ended.stderr + ended.stdout
+    with sqlite3.connect(tmp_path / "governance.sqlite3") as journal:
+        (warned,) = journal.execute(
+            "SELECT count(*) FROM configuration_audit_log WHERE warnings LIKE '%second person%'"
+        ).fetchone()
+    assert warned
 
 
 def test_what_is_kept_in_the_home_is_for_its_owner_alone(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from audit.changes import SYSTEM, change_set
 from audit.commands import GovernedCommand
 from audit.exchange import apply, parse
 from audit.permissions import SYSTEM_ACTOR
+from overrides.protection import WITHOUT_A_SECOND_PERSON
 from plugins.services import sync_plugins
 from reviews.models import ReviewSession
 from reviews.sessions import review
@@ -43,6 +45,10 @@ class Command(GovernedCommand):
         self._load_starter()
         self._create_administrator(password)
         self._review_own_source()
+
+    def tell_warnings(self, warnings: Sequence[str]) -> None:
+        """An installation without people has no second person: only the journal says so, not the first screen."""
+        super().tell_warnings([each for each in warnings if not each.startswith(WITHOUT_A_SECOND_PERSON)])
 
     def _make_review_root(self) -> None:
         """The folder below which reviews may be started; other ones than the default are there already."""
